@@ -1,0 +1,31 @@
+package datapath
+
+import "time"
+
+// Record tells userspace what the datapath did for one client with one packet: sent it (Reason Forwarded), took a number
+// and failed to send (ReasonSendFailed), or sent nothing but opened a stream for the client (any other reason).
+type Record struct {
+	Time           time.Time // when it was sent
+	Number         uint64    // packet number on the client's connection; only with Forwarded and ReasonSendFailed
+	UpstreamNumber uint64    // packet number on the upstream
+	Upstream       UpstreamID
+	Client         ClientID
+	Generation     uint8  // of the client, as in its Space: a record of another generation is of a predecessor
+	Reason         Reason // of the packet
+	Size           uint16 // UDP payload bytes that were sent
+	Frames         []RecordFrame
+}
+
+// RecordFrame is a media frame of a record.
+type RecordFrame struct {
+	UpstreamStream uint64 // with Datagram: position of the DATAGRAM frame among those of its packet, from 0
+	ClientStream   uint64
+	Offset         uint64 // in the client's stream
+	Length         uint32 // bytes of stream data or of the datagram
+	Slot           uint8  // of the client's stream in its Space
+	Priority       uint8  // of the publisher
+	Fin            bool
+	Opened         bool // this frame opened the stream for the client, which the datapath owns from now on
+	Datagram       bool
+	Reason         Reason // Forwarded: part of the packet; otherwise it opened a stream, and is not
+}

@@ -1,0 +1,143 @@
+package datapath
+
+import "sync/atomic"
+
+// Layout of the words that a client shares with the datapath, in 64-bit words of a page of their own. The kernel and Go
+// change them with atomic instructions only. bpf/types.h has the same numbers.
+//
+//	0 next packet number      3 pool head (datapath takes)   6 generation, low 8 bits count
+//	1 stream data sent        4 pool tail (userspace adds)   7 reserved for the budget
+//	2 stream data allowed     5 largest size (UDP payload)
+//	8…71    pool: slot<<48 | stream ID, a ring
+//	128…383 slots: per stream the stream word and the peer's MAX_STREAM_DATA
+const (
+	SpaceWords     = 512
+	WordNext       = 0
+	WordDataUsed   = 1
+	WordDataLimit  = 2
+	WordPoolHead   = 3
+	WordPoolTail   = 4
+	WordMaxSize    = 5
+	WordGeneration = 6
+	WordPool       = 8
+	PoolSize       = 64
+	WordSlots      = 128
+	Slots          = 128
+)
+
+// Stream word: closed bit, tag of the stream ID, highest offset sent.
+//
+//	63      62…48   47…0
+//	closed  tag     highest offset
+const (
+	StreamClosed    = 1 << 63
+	StreamOffset    = 1<<48 - 1
+	streamTagShift  = 48
+	streamTagMask   = 1<<15 - 1
+	MaxStreamOffset = StreamOffset
+)
+
+// StreamTag returns the tag of a stream ID in its place within a stream word. It keeps a slot that was given to another
+// stream from being changed by a packet of its predecessor.
+func StreamTag(streamID uint64) uint64 { return (streamID >> 2 & streamTagMask) << streamTagShift }
+
+// Space is what a client shares with the datapath. Its methods are the userspace half; they never block and make no
+// system call. The zero Space is not usable: NewSpace or a Datapath makes one.
+type Space struct{ w []uint64 }
+
+// NewSpace makes a space over SpaceWords words, 8-byte aligned, which a backend maps; nil allocates them.
+func NewSpace(words []uint64) *Space {
+	if words == nil {
+		words = make([]uint64, SpaceWords)
+	}
+	return &Space{w: words[:SpaceWords:SpaceWords]}
+}
+
+// Word returns the word at index i, for use with sync/atomic.
+func (s *Space) Word(i int) *uint64 { return &s.w[i] }
+
+// Generation returns the client's generation, as in its records.
+func (s *Space) Generation() uint8 { return uint8(atomic.LoadUint64(&s.w[WordGeneration])) }
+
+// Next returns the number that the next packet will have.
+func (s *Space) Next() uint64 { return atomic.LoadUint64(&s.w[WordNext]) }
+
+// SetNext sets the next number. Only before the datapath may forward to the client.
+func (s *Space) SetNext(n uint64) { atomic.StoreUint64(&s.w[WordNext], n) }
+
+// TakeNumber takes a packet number for userspace.
+func (s *Space) TakeNumber() uint64 { return atomic.AddUint64(&s.w[WordNext], 1) - 1 }
+
+// DataUsed returns the bytes of connection flow control that are used.
+func (s *Space) DataUsed() uint64 { return atomic.LoadUint64(&s.w[WordDataUsed]) }
+
+// Charge takes n bytes of connection flow control up to limit, and says whether they were there.
+func (s *Space) Charge(n, limit uint64) bool {
+	if atomic.AddUint64(&s.w[WordDataUsed], n) > limit {
+		atomic.AddUint64(&s.w[WordDataUsed], -n)
+		return false
+	}
+	return true
+}
+
+// SetDataLimit sets how far the datapath may use the connection's flow control.
+func (s *Space) SetDataLimit(n uint64) { atomic.StoreUint64(&s.w[WordDataLimit], n) }
+
+// SetMaxSize sets the largest UDP payload that the datapath may send to the client.
+func (s *Space) SetMaxSize(n int) { atomic.StoreUint64(&s.w[WordMaxSize], uint64(n)) }
+
+// PoolLen returns the number of reserved stream IDs that the datapath has not taken.
+func (s *Space) PoolLen() int {
+	return int(atomic.LoadUint64(&s.w[WordPoolTail]) - atomic.LoadUint64(&s.w[WordPoolHead]))
+}
+
+// Reserve adds a stream ID to the pool and readies its slot, which must be free, with the peer's limit for the stream. It
+// returns false if the pool is full.
+func (s *Space) Reserve(streamID uint64, slot uint8, limit uint64) bool {
+	tail := atomic.LoadUint64(&s.w[WordPoolTail])
+	if tail-atomic.LoadUint64(&s.w[WordPoolHead]) >= PoolSize {
+		return false
+	}
+	atomic.StoreUint64(&s.w[WordSlots+2*int(slot)], StreamTag(streamID))
+	atomic.StoreUint64(&s.w[WordSlots+2*int(slot)+1], limit)
+	atomic.StoreUint64(&s.w[WordPool+int(tail%PoolSize)], uint64(slot)<<48|streamID)
+	atomic.StoreUint64(&s.w[WordPoolTail], tail+1)
+	return true
+}
+
+// SetStreamLimit raises the peer's MAX_STREAM_DATA of the stream in a slot.
+func (s *Space) SetStreamLimit(slot uint8, limit uint64) {
+	atomic.StoreUint64(&s.w[WordSlots+2*int(slot)+1], limit)
+}
+
+// CloseStream keeps the datapath from sending on the stream in a slot, and returns the highest offset sent: the final
+// size, if the stream is reset.
+func (s *Space) CloseStream(slot uint8) uint64 {
+	return atomic.OrUint64(&s.w[WordSlots+2*int(slot)], StreamClosed) & StreamOffset
+}
+
+// StreamWord returns the stream word of a slot and the stream's limit.
+func (s *Space) StreamWord(slot uint8) (word, limit uint64) {
+	return atomic.LoadUint64(&s.w[WordSlots+2*int(slot)]), atomic.LoadUint64(&s.w[WordSlots+2*int(slot)+1])
+}
+
+// Advance moves a stream's highest offset to end, if it is further, charging the growth to connection flow control up to
+// limit. It is what userspace does before it sends stream data itself; closed streams may be advanced by userspace alone.
+// It returns false, and changes nothing, if the credit is not there.
+func (s *Space) Advance(slot uint8, end, limit uint64) bool {
+	p := &s.w[WordSlots+2*int(slot)]
+	for {
+		old := atomic.LoadUint64(p)
+		if old&StreamOffset >= end {
+			return true
+		}
+		growth := end - old&StreamOffset
+		if !s.Charge(growth, limit) {
+			return false
+		}
+		if atomic.CompareAndSwapUint64(p, old, old&^StreamOffset|end) {
+			return true
+		}
+		atomic.AddUint64(&s.w[WordDataUsed], -growth)
+	}
+}

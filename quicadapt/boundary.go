@@ -1,0 +1,315 @@
+package quicadapt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/qlogwriter"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// clientCIDLen is the length of the connection IDs of a side that dials.
+const clientCIDLen = 8
+
+// Boundary is the packet boundary of one socket. It owns the socket, which must not be used otherwise, and one
+// quic.Transport above it.
+type Boundary struct {
+	cfg    Config
+	inner  net.PacketConn
+	tr     *quic.Transport
+	start  time.Time
+	limits datapath.Limits
+
+	mu       sync.RWMutex
+	byAddr   map[netip.AddrPort][]*conn // where a connection's packets go
+	byCID    map[string]*conn           // connection IDs that we issued
+	initials initialRing
+	conns    map[*conn]struct{}
+	clients  []*conn // by datapath.ClientID
+	ups      []*conn // by datapath.UpstreamID
+
+	cidLen   int
+	woken    chan struct{}
+	stop     chan struct{}
+	stopOnce sync.Once
+	loopDone chan struct{}
+	closeErr error
+}
+
+// New makes the boundary of a socket. A *net.UDPConn keeps quic-go's segmentation offload and batched reads.
+func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
+	if pc == nil {
+		return nil, errors.New("quicadapt needs a socket")
+	}
+	cfg = cfg.withDefaults()
+	b := &Boundary{
+		cfg: cfg, inner: pc, start: time.Now(),
+		byAddr: make(map[netip.AddrPort][]*conn), byCID: make(map[string]*conn), conns: make(map[*conn]struct{}),
+		woken: make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),
+	}
+	if cfg.Datapath != nil {
+		b.limits = datapath.Limits{}.WithDefaults()
+		b.clients = make([]*conn, b.limits.Clients)
+		b.ups = make([]*conn, b.limits.Upstreams)
+	}
+	b.tr = &quic.Transport{Conn: newPacketConn(b, pc), ConnContext: b.connContext}
+	go b.loop()
+	return b, nil
+}
+
+// now returns the boundary's clock, in nanoseconds since it was made.
+func (b *Boundary) now() int64 { return int64(time.Since(b.start)) }
+
+// LocalAddr returns the socket's address.
+func (b *Boundary) LocalAddr() net.Addr { return b.inner.LocalAddr() }
+
+// Close closes the connections, the transport and the socket. It is idempotent. The datapath stays open: it is the caller's.
+func (b *Boundary) Close() error {
+	b.stopOnce.Do(func() {
+		b.closeErr = b.tr.Close()
+		close(b.stop)
+		<-b.loopDone
+		if err := b.inner.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			b.closeErr = errors.Join(b.closeErr, err)
+		}
+		b.mu.Lock()
+		conns := make([]*conn, 0, len(b.conns))
+		for c := range b.conns {
+			conns = append(conns, c)
+		}
+		b.mu.Unlock()
+		for _, c := range conns {
+			b.remove(c)
+		}
+	})
+	return b.closeErr
+}
+
+type connKey struct{}
+
+func (b *Boundary) connContext(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	return context.WithValue(ctx, connKey{}, newConn(b, addrPort(info.RemoteAddr), false)), nil
+}
+
+// prepare returns configurations that tie connections to their state here. dialed is nil on the listening side.
+func (b *Boundary) prepare(tlsConf *tls.Config, quicConf *quic.Config, dialed *conn) (*tls.Config, *quic.Config, error) {
+	if tlsConf == nil {
+		return nil, nil, errors.New("quicadapt needs a TLS configuration")
+	}
+	if quicConf == nil {
+		quicConf = &quic.Config{}
+	}
+	qc := quicConf.Clone()
+	if qc.Allow0RTT {
+		return nil, nil, errors.New("0-RTT cannot be used with quicadapt: its secret is not logged; set Allow0RTT to false")
+	}
+	qc.Versions = []quic.Version{quic.Version1}
+	qc.Tracer = func(ctx context.Context, isClient bool, odcid quic.ConnectionID) qlogwriter.Trace {
+		c := dialed
+		if c == nil {
+			if c, _ = ctx.Value(connKey{}).(*conn); c == nil {
+				return nil
+			}
+			b.attribute(c, odcid.Bytes())
+		}
+		return tracer{c}
+	}
+	tc := tlsConf.Clone()
+	if dialed != nil {
+		tc.KeyLogWriter = keyLog{dialed, tlsConf.KeyLogWriter}
+		return tc, qc, nil
+	}
+	base, get := tlsConf, tlsConf.GetConfigForClient
+	tc.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		conf := base
+		if get != nil {
+			other, err := get(hello)
+			if err != nil {
+				return nil, err
+			}
+			if other != nil {
+				conf = other
+			}
+		}
+		c, _ := hello.Context().Value(connKey{}).(*conn)
+		if c == nil {
+			return nil, errors.New("quicadapt does not know this connection")
+		}
+		conf = conf.Clone()
+		conf.GetConfigForClient = nil
+		conf.KeyLogWriter = keyLog{c, conf.KeyLogWriter}
+		return conf, nil
+	}
+	return tc, qc, nil
+}
+
+// Listener accepts connections on a Boundary.
+type Listener struct {
+	b  *Boundary
+	ln *quic.Listener
+}
+
+// Listen starts to accept connections. Of the configurations, QUIC's Tracer and Versions are replaced, a KeyLogWriter is kept.
+func (b *Boundary) Listen(tlsConf *tls.Config, quicConf *quic.Config) (*Listener, error) {
+	tc, qc, err := b.prepare(tlsConf, quicConf, nil)
+	if err != nil {
+		return nil, err
+	}
+	b.useCIDs(datapath.CIDLen)
+	ln, err := b.tr.Listen(tc, qc)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %v: %w", b.LocalAddr(), err)
+	}
+	return &Listener{b, ln}, nil
+}
+
+func (b *Boundary) useCIDs(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cidLen == 0 {
+		b.cidLen, b.tr.ConnectionIDLength = n, n
+	}
+}
+
+// Accept returns the next connection whose handshake is complete.
+func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
+	qc, err := l.ln.Accept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, _ := qc.Context().Value(connKey{}).(*conn)
+	if c == nil {
+		return nil, errors.New("quicadapt does not know this connection")
+	}
+	c.qc.Store(qc)
+	return &Conn{qc, c}, nil
+}
+
+// Close stops accepting. Connections go on.
+func (l *Listener) Close() error { return l.ln.Close() }
+
+// Addr returns the address that is listened on.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Dial makes a connection.
+func (b *Boundary) Dial(ctx context.Context, addr net.Addr, tlsConf *tls.Config, quicConf *quic.Config) (*Conn, error) {
+	b.useCIDs(clientCIDLen)
+	c := newConn(b, addrPort(addr), true)
+	tc, qc, err := b.prepare(tlsConf, quicConf, c)
+	if err != nil {
+		return nil, err
+	}
+	b.attribute(c, nil)
+	conn, err := b.tr.Dial(ctx, addr, tc, qc)
+	if err != nil {
+		b.remove(c)
+		return nil, err
+	}
+	c.qc.Store(conn)
+	return &Conn{conn, c}, nil
+}
+
+// attribute enters a new connection.
+func (b *Boundary) attribute(c *conn, odcid []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
+		c.peerCIDLen.Store(int32(len(scid)))
+		c.peerCIDs[string(scid)] = struct{}{}
+	}
+	b.conns[c] = struct{}{}
+	b.byAddr[c.remote] = append(b.byAddr[c.remote], c)
+}
+
+// remove forgets a connection, here and in the datapath.
+func (b *Boundary) remove(c *conn) {
+	c.mu.Lock()
+	c.closed = true
+	client, up, joined, isUp := c.clientID, c.upstreamID, c.joined, c.isUpstream
+	c.joined, c.isUpstream = false, false
+	c.mu.Unlock()
+	dp := b.cfg.Datapath
+	if joined {
+		if _, err := dp.SetClient(client, nil); err != nil && !errors.Is(err, datapath.ErrClosed) {
+			b.cfg.Logger.Warn("datapath did not remove a client", "client", client, "err", err)
+		}
+	}
+	if isUp {
+		if err := dp.SetUpstream(up, nil); err != nil && !errors.Is(err, datapath.ErrClosed) {
+			b.cfg.Logger.Warn("datapath did not remove an upstream", "upstream", up, "err", err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if joined && b.clients[client] == c {
+		b.clients[client] = nil
+	}
+	if isUp && b.ups[up] == c {
+		b.ups[up] = nil
+	}
+	delete(b.conns, c)
+	for _, cid := range c.localCIDs {
+		if b.byCID[cid] == c {
+			delete(b.byCID, cid)
+		}
+	}
+	for ap := range c.addrs {
+		l := b.byAddr[ap]
+		for i, x := range l {
+			if x == c {
+				l = append(l[:i:i], l[i+1:]...)
+				break
+			}
+		}
+		if len(l) == 0 {
+			delete(b.byAddr, ap)
+		} else {
+			b.byAddr[ap] = l
+		}
+	}
+}
+
+// addrPort returns the address of a UDP address, IPv4 as such.
+func addrPort(a net.Addr) netip.AddrPort {
+	if u, ok := a.(*net.UDPAddr); ok {
+		ap := u.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// initialRing remembers the source connection IDs of the last Initial packets by their destination IDs. They are not
+// authenticated: it is bounded, and only tells connections from one address apart.
+type initialRing struct {
+	dcid, scid [256]string
+	next       int
+}
+
+func (r *initialRing) put(dcid, scid []byte) {
+	if _, ok := r.find(dcid); ok {
+		return
+	}
+	r.dcid[r.next], r.scid[r.next] = string(dcid), string(scid)
+	r.next = (r.next + 1) % len(r.dcid)
+}
+
+func (r *initialRing) find(dcid []byte) (string, bool) {
+	for i := range r.dcid {
+		if len(dcid) > 0 && r.dcid[i] == string(dcid) {
+			return r.scid[i], true
+		}
+	}
+	return "", false
+}

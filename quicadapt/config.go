@@ -1,0 +1,53 @@
+package quicadapt
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// Config says what a Boundary is for.
+type Config struct {
+	// Datapath forwards packets; nil for none.
+	Datapath datapath.Datapath
+	// Null leaves 1-RTT packets on the wire unprotected. Both ends need it. For labs alone: anybody on the path can read
+	// and change everything, and anybody who can send from the peer's address can inject.
+	Null bool
+	// MaxUnacked bounds the bytes of fast streams that one client has not acknowledged; default 16 MiB. A client that is
+	// further behind loses its streams.
+	MaxUnacked int
+	// DrainInterval is how often an idle datapath's records are read; default 20 ms. A busy one's are read with every batch
+	// of received packets.
+	DrainInterval time.Duration
+	// Logger is for what goes wrong; default: discarded.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxUnacked == 0 {
+		c.MaxUnacked = 16 << 20
+	}
+	if c.DrainInterval == 0 {
+		c.DrainInterval = 20 * time.Millisecond
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// ConnStats counts what a Boundary did for one connection. Payload bytes are those of fast streams.
+type ConnStats struct {
+	OwnPackets       uint64 // 1-RTT packets of quic-go
+	ForwardedPackets uint64 // sent by the datapath
+	RepairPackets    uint64 // sent for fast streams by quicadapt
+	ForwardedBytes   uint64 // payload bytes that the datapath was first to send
+	RepairBytes      uint64 // payload bytes that quicadapt was first to send, since the datapath did not
+	ResentBytes      uint64 // payload bytes sent again, since they were lost
+	LostPackets      uint64 // media packets declared lost
+	FastStreams      uint64 // streams that the datapath opened
+	FlowControlDrops uint64 // packets of quic-go held back because the datapath had used the credit
+	Unopened         uint64 // packets that could not be opened, and were passed as they were or, on the null wire, dropped
+	SmoothedRTT      time.Duration
+}

@@ -1,0 +1,209 @@
+package quicadapt
+
+import (
+	"net/netip"
+
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// input translates a received datagram buf[:n] in place for quic-go, and returns its new length.
+func (b *Boundary) input(buf []byte, n int, from netip.AddrPort) int {
+	p := buf[:n]
+	off := 0
+	var c *conn
+	for off < len(p) && wire.IsLongHeader(p[off]) {
+		h, err := wire.ParseLongHeader(p[off:])
+		if err != nil || h.PacketLen <= 0 {
+			return n
+		}
+		c = b.learnIn(&h, from)
+		off += h.PacketLen
+	}
+	if off >= n {
+		return n
+	}
+	short := p[off:]
+	if x := b.byLocalCID(short); x != nil {
+		c = x
+	}
+	if c == nil {
+		return n
+	}
+	c.mu.Lock()
+	out, again := c.inShort(short, len(buf)-off, from, false)
+	if again {
+		// It acknowledges a packet whose record has not been read yet. Before an acknowledgment is processed, they all are.
+		c.mu.Unlock()
+		b.drain()
+		c.mu.Lock()
+		out, _ = c.inShort(short, len(buf)-off, from, true)
+	}
+	dirty := c.dirty
+	c.unlockAndSend()
+	if dirty {
+		b.wake()
+	}
+	if out == nil {
+		return n
+	}
+	return off + copy(buf[off:], out)
+}
+
+// inShort translates a received 1-RTT packet. It returns nil if quic-go gets it as it is. again says that the records of
+// the datapath are to be read first; nothing was changed then. drained says that they were.
+func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (out []byte, again bool) {
+	cidLen := c.b.localCIDLen()
+	o := &c.opened
+	open := func() bool { return c.wireIn.Open(c.plain, p, cidLen, c.nextIn, o) == nil }
+	if c.b.cfg.Null && !c.dialed && from != c.remote {
+		c.stats.Unopened++
+		return p[:0], false // the null wire has only the address to go by
+	}
+	if c.quicOut == nil {
+		if !c.ensureKeys(open) {
+			return nil, false
+		}
+		if c.b.cfg.Null {
+			// Nothing in the packet tells which cipher quic-go expects: that is sure only when quic-go has sent a packet.
+			// Until then it is the usual one; a wrong guess costs a retransmission.
+			defer func() { c.quicOut = nil }()
+		}
+	} else if !open() {
+		c.stats.Unopened++
+		return nil, false
+	}
+	now := c.b.now()
+	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, now, drained)
+	if again {
+		return nil, true
+	}
+	c.nextIn = max(c.nextIn, o.PacketNumber+1)
+	if !c.translate {
+		return nil, false
+	}
+	c.followUpdates()
+	if !changed && c.wireIn.Suite() != wire.SuiteNull && o.Generation == c.quicInGen {
+		return nil, false
+	}
+	for len(payload)+o.PNLen < 4 || len(payload) == 0 {
+		payload = append(payload, 0)
+	}
+	if len(p)-len(o.Payload)+len(payload) > room {
+		return p[:0], false // cannot happen with what filterIn adds; quic-go reads an empty packet as none
+	}
+	out = c.quicIn.Seal(c.sealed[:0], c.quicInGen, p[1:1+cidLen], o.PacketNumber, o.PNLen, payload)
+	return out, false
+}
+
+// filterIn looks at the frames of the peer, takes what concerns packets and streams of the datapath, and returns the
+// payload that quic-go gets. It changes nothing if again is true.
+func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) (out []byte, changed, again bool) {
+	f := &c.frame
+	if c.registry != nil && !c.recordsRead(payload, drained) {
+		return nil, false, true
+	}
+	out = c.built[:0]
+	index := uint64(0)
+	for at := 0; at < len(payload); {
+		n, err := f.Parse(payload[at:])
+		if err != nil {
+			return payload, false, false // quic-go closes the connection with the right error
+		}
+		raw := payload[at : at+n]
+		at += n
+		switch {
+		case f.IsAck() && c.translate:
+			out = c.onAck(out, now)
+			changed = true
+			continue
+		case f.Type == wire.FrameMaxData:
+			if c.onMaxData(f.V[0]) {
+				out = wire.AppendMaxData(out, c.toldMaxData)
+				changed = true
+				continue
+			}
+		case f.Type == wire.FrameMaxStreamData:
+			if s := c.streams[f.V[0]]; s != nil {
+				c.space.SetStreamLimit(s.slot, f.V[1])
+				s.schedule()
+				out, changed = wire.AppendPing(out), true
+				continue
+			}
+		case f.Type == wire.FrameStopSending:
+			if s := c.streams[f.V[0]]; s != nil {
+				s.stopped = true
+				s.resetLocked(f.V[1])
+				out, changed = wire.AppendPing(out), true
+				continue
+			}
+			if c.taken.has(f.V[0]) {
+				out, changed = wire.AppendPing(out), true
+				continue
+			}
+		case f.Type == wire.FrameMaxStreamsUni:
+			c.maxStreams = max(c.maxStreams, f.V[0])
+			c.b.wake()
+		case f.Type == wire.FrameNewConnectionID:
+			c.b.learnPeerCID(c, f.Data)
+		case f.Type == wire.FrameRetireConnectionID:
+			c.retired(f.V[0])
+		case f.IsDatagram() && c.isUpstream:
+			c.received.put(f.Data, number, index)
+			index++
+		}
+		out = append(out, raw...)
+	}
+	c.built = out[:0]
+	return out, changed, false
+}
+
+// recordsRead says whether every packet that the ACK frames in a payload name, and that was numbered, is registered. With
+// drained what is not will never be: its number was taken and not used.
+func (c *conn) recordsRead(payload []byte, drained bool) bool {
+	f := &c.frame
+	for at := 0; at < len(payload); {
+		n, err := f.Parse(payload[at:])
+		if err != nil {
+			return true
+		}
+		at += n
+		if !f.IsAck() || f.V[0] >= c.space.Next() {
+			continue // numbers that nobody sent are onAck's to find
+		}
+		if drained {
+			c.known = max(c.known, f.V[0]+1)
+		} else if c.missing(f.V[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// missing says whether a number up to largest was taken from the space and is not registered.
+func (c *conn) missing(largest uint64) bool {
+	for c.known = max(c.known, c.registry.base); c.known <= largest; c.known++ {
+		if p := c.registry.at(c.known); p == nil || p.kind == kindNone {
+			return true
+		}
+	}
+	return false
+}
+
+// onMaxData takes the peer's limit for the whole connection, and works out quic-go's part of it. It returns false if the
+// frame is to be passed as it is.
+func (c *conn) onMaxData(limit uint64) bool {
+	c.maxData = max(c.maxData, limit)
+	if !c.joined {
+		c.toldMaxData = c.maxData
+		return false
+	}
+	c.updateCredit()
+	forwarded := c.space.DataUsed() - c.ownData
+	if c.maxData > forwarded {
+		c.toldMaxData = max(c.toldMaxData, c.maxData-forwarded)
+	}
+	for _, s := range c.streams {
+		s.schedule()
+	}
+	return true
+}

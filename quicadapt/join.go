@@ -1,0 +1,284 @@
+package quicadapt
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// ErrNotReady says that a connection has not sent or received any 1-RTT packet yet.
+var ErrNotReady = errors.New("connection has no 1-RTT keys yet")
+
+// Client joins the connection to the datapath as a client, and returns its ID. It may be called again.
+func (c *Conn) Client() (datapath.ClientID, error) { return c.c.join() }
+
+// Upstream makes the connection known to the datapath as an upstream, and returns its ID. It may be called again.
+func (c *Conn) Upstream() (datapath.UpstreamID, error) { return c.c.makeUpstream() }
+
+func (c *conn) join() (datapath.ClientID, error) {
+	b := c.b
+	if b.cfg.Datapath == nil {
+		return 0, errNoDatapath
+	}
+	c.mu.Lock()
+	switch {
+	case c.joined:
+		c.mu.Unlock()
+		return c.clientID, nil
+	case c.closed:
+		c.mu.Unlock()
+		return 0, ErrStreamClosed
+	case c.quicOut == nil || len(c.dcid) == 0 && c.peerCIDLen.Load() != 0:
+		c.mu.Unlock()
+		return 0, ErrNotReady
+	}
+	desc := c.describe()
+	c.mu.Unlock()
+
+	id, err := reserveID(b, b.clients, c)
+	if err != nil {
+		return 0, fmt.Errorf("client: %w", err)
+	}
+	space, err := b.cfg.Datapath.SetClient(datapath.ClientID(id), desc)
+	if err != nil {
+		releaseID(b, b.clients, id)
+		return 0, fmt.Errorf("client: %w", err)
+	}
+	c.mu.Lock()
+	if c.closed || c.joined {
+		joined, other := c.joined, c.clientID
+		c.mu.Unlock()
+		_, err := b.cfg.Datapath.SetClient(datapath.ClientID(id), nil)
+		releaseID(b, b.clients, id)
+		if joined {
+			return other, err
+		}
+		return 0, errors.Join(ErrStreamClosed, err)
+	}
+	c.startTranslating()
+	old := c.space
+	space.SetNext(old.Next())
+	space.Charge(c.ownData, 1<<62)
+	c.space, c.clientID, c.joined = space, datapath.ClientID(id), true
+	c.setMaxSize(c.maxSize)
+	c.updateCredit()
+	for i := range datapath.Slots {
+		c.freeSlots = append(c.freeSlots, uint8(i))
+	}
+	c.mu.Unlock()
+	c.refill()
+	b.wake()
+	return c.clientID, nil
+}
+
+// describe describes the connection as a client. The caller holds mu.
+func (c *conn) describe() *datapath.Client {
+	secret := c.secretServer
+	if c.dialed {
+		secret = c.secretClient
+	}
+	return &datapath.Client{
+		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize,
+		Protection: c.protection(c.wireOut, secret, c.wireOutGen),
+	}
+}
+
+func (c *conn) localAddr() netip.AddrPort {
+	if qc := c.qc.Load(); qc != nil {
+		return addrPort(qc.LocalAddr())
+	}
+	return addrPort(c.b.LocalAddr())
+}
+
+func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
+	b := c.b
+	if b.cfg.Datapath == nil {
+		return 0, errNoDatapath
+	}
+	c.mu.Lock()
+	switch {
+	case c.isUpstream:
+		c.mu.Unlock()
+		return c.upstreamID, nil
+	case c.closed:
+		c.mu.Unlock()
+		return 0, ErrStreamClosed
+	case c.quicOut == nil:
+		c.mu.Unlock()
+		return 0, ErrNotReady
+	}
+	desc := c.describeUpstream()
+	c.mu.Unlock()
+	id, err := reserveID(b, b.ups, c)
+	if err != nil {
+		return 0, fmt.Errorf("upstream: %w", err)
+	}
+	if err := b.cfg.Datapath.SetUpstream(datapath.UpstreamID(id), desc); err != nil {
+		releaseID(b, b.ups, id)
+		return 0, fmt.Errorf("upstream: %w", err)
+	}
+	c.mu.Lock()
+	if c.closed || c.isUpstream {
+		was, other := c.isUpstream, c.upstreamID
+		c.mu.Unlock()
+		err := b.cfg.Datapath.SetUpstream(datapath.UpstreamID(id), nil)
+		releaseID(b, b.ups, id)
+		if was {
+			return other, err
+		}
+		return 0, errors.Join(ErrStreamClosed, err)
+	}
+	c.isUpstream, c.upstreamID = true, datapath.UpstreamID(id)
+	c.dirty = true // connection IDs may have been issued meanwhile
+	c.mu.Unlock()
+	b.wake()
+	return c.upstreamID, nil
+}
+
+// describeUpstream describes the connection as an upstream. The caller holds mu.
+func (c *conn) describeUpstream() *datapath.Upstream {
+	u := &datapath.Upstream{Remote: c.remote, Streams: 2, NextNumber: c.nextIn}
+	secret := c.secretClient
+	if c.dialed {
+		u.Streams, secret = 3, c.secretServer
+	}
+	c.b.mu.RLock()
+	for _, cid := range c.localCIDs {
+		if len(cid) == datapath.CIDLen {
+			u.CIDs = append(u.CIDs, []byte(cid))
+		}
+	}
+	c.b.mu.RUnlock()
+	u.Protection = c.protection(c.wireIn, secret, c.wireIn.Generation())
+	return u
+}
+
+// update tells the datapath what has changed of a connection.
+func (c *conn) update() {
+	c.mu.Lock()
+	if !c.dirty || c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.dirty = false
+	var client *datapath.Client
+	var up *datapath.Upstream
+	if c.joined {
+		client = c.describe()
+	}
+	if c.isUpstream {
+		up = c.describeUpstream()
+	}
+	clientID, upID := c.clientID, c.upstreamID
+	c.mu.Unlock()
+	dp := c.b.cfg.Datapath
+	if client != nil {
+		if _, err := dp.SetClient(clientID, client); err != nil {
+			c.b.cfg.Logger.Warn("datapath did not take a client's change", "client", clientID, "err", err)
+		}
+	}
+	if up != nil {
+		if err := dp.SetUpstream(upID, up); err != nil {
+			c.b.cfg.Logger.Warn("datapath did not take an upstream's change", "upstream", upID, "err", err)
+		}
+	}
+}
+
+func reserveID(b *Boundary, table []*conn, c *conn) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, x := range table {
+		if x == nil {
+			table[i] = c
+			return i, nil
+		}
+	}
+	return 0, datapath.ErrFull
+}
+
+func releaseID(b *Boundary, table []*conn, id int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	table[id] = nil
+}
+
+// refill reserves stream IDs for the datapath: quic-go opens streams that it never writes to, so the peer's limit on
+// streams is exact. The pool takes at most half of what the peer still allows, and the other half is quic-go's.
+func (c *conn) refill() {
+	qc := c.qc.Load()
+	if qc == nil {
+		return
+	}
+	for {
+		c.mu.Lock()
+		want := c.joined && !c.closed && len(c.freeSlots) > 0 && c.space.PoolLen() < c.poolTarget()
+		c.mu.Unlock()
+		if !want {
+			return
+		}
+		s, err := qc.OpenUniStream()
+		if err != nil {
+			return // no credit: MAX_STREAMS wakes us
+		}
+		id := uint64(s.StreamID())
+		c.mu.Lock()
+		c.lastOpened = max(c.lastOpened, id>>2+1)
+		slot := c.freeSlots[0]
+		if !c.space.Reserve(id, slot, c.streamLimit) {
+			c.mu.Unlock()
+			s.CancelWrite(0)
+			return
+		}
+		c.freeSlots = c.freeSlots[1:]
+		c.reserved[id] = s
+		c.slotOf[id] = slot
+		c.mu.Unlock()
+	}
+}
+
+// poolTarget returns how many stream IDs the pool should hold. The caller holds mu.
+func (c *conn) poolTarget() int {
+	left := 0
+	if c.maxStreams > c.lastOpened {
+		left = int(min(c.maxStreams-c.lastOpened, 1<<20))
+	}
+	return min(datapath.PoolSize, (c.space.PoolLen()+left)/2)
+}
+
+// cleanUp gives back what finished streams held: the datapath's entry, the slot, and quic-go's stream. It is batched,
+// since the last costs a packet.
+func (c *conn) cleanUp(now int64) {
+	const batch, delay = 16, int64(250e6)
+	c.mu.Lock()
+	if n := len(c.finished); n == 0 || c.closed ||
+		n < batch && now-c.lastCleanUp < delay && c.space.PoolLen() > datapath.PoolSize/4 {
+		c.mu.Unlock()
+		return
+	}
+	c.lastCleanUp = now
+	done := c.finished
+	c.finished = nil
+	keys := make([]datapath.StreamKey, 0, len(done))
+	for _, s := range done {
+		keys = append(keys, datapath.StreamKey{Upstream: s.upstream, Client: c.clientID, Stream: s.source})
+	}
+	c.mu.Unlock()
+	if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
+		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
+	}
+	for _, s := range done {
+		c.mu.Lock()
+		q := c.reserved[s.id]
+		delete(c.reserved, s.id)
+		delete(c.slotOf, s.id)
+		delete(c.streams, s.id)
+		delete(c.bySource, sourceKey{s.upstream, s.source})
+		c.freeSlots = append(c.freeSlots, s.slot)
+		c.mu.Unlock()
+		if q != nil {
+			q.CancelWrite(0) // its RESET_STREAM does not reach the wire
+		}
+	}
+}

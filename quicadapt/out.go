@@ -1,0 +1,197 @@
+package quicadapt
+
+import (
+	"net/netip"
+
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// output translates one datagram of quic-go's for an address and returns what to send instead, in dst or p itself; nil
+// for nothing. c is a guess, from the datagram before it, and may be nil.
+func (b *Boundary) output(p []byte, to netip.AddrPort, dst []byte, c *conn) ([]byte, *conn) {
+	off := 0
+	if c == nil {
+		c = b.only(to)
+	}
+	for off < len(p) && wire.IsLongHeader(p[off]) {
+		h, err := wire.ParseLongHeader(p[off:])
+		if err != nil || h.PacketLen <= 0 {
+			return p, c
+		}
+		if c == nil {
+			c = b.find(to, h.DCID)
+		}
+		if c != nil && h.Type != wire.LongRetry && h.Type != wire.LongVersionNegotiation {
+			b.learnOut(c, &h)
+		}
+		off += h.PacketLen
+	}
+	if off >= len(p) {
+		return p, c
+	}
+	if c == nil {
+		if c = b.findShort(to, p[off:]); c == nil {
+			return p, nil // of no connection: a stateless reset
+		}
+	}
+	c.mu.Lock()
+	out := c.outShort(p[off:], to, dst[off:off])
+	dirty := c.dirty
+	c.mu.Unlock()
+	if dirty {
+		b.wake()
+	}
+	switch {
+	case out == nil && off > 0:
+		return p[:off], c
+	case out == nil:
+		return nil, c
+	case &out[0] == &p[off]:
+		return p, c
+	}
+	copy(dst[:off], p[:off])
+	return dst[:off+len(out)], c
+}
+
+// outShort translates a 1-RTT packet of quic-go's. It returns it unchanged, rewritten in dst, or nil to drop it.
+func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
+	cidLen := int(c.peerCIDLen.Load())
+	open := func() bool {
+		return cidLen >= 0 && c.quicOut.Open(c.plain, p, cidLen, c.nextOwn, &c.opened) == nil
+	}
+	ready := c.quicOut != nil
+	if !ready {
+		if !c.ensureKeys(open) {
+			return c.unopened(p)
+		}
+	} else if !open() {
+		return c.unopened(p)
+	}
+	o := &c.opened
+	c.nextOwn = max(c.nextOwn, o.PacketNumber+1)
+	c.stats.OwnPackets++
+	cid := p[1 : 1+cidLen]
+	if string(cid) != string(c.dcid) {
+		c.dcid = append(c.dcid[:0], cid...)
+		c.dirty = c.joined
+	}
+	if to != c.remote {
+		c.moved(to)
+	}
+	payload, ok := c.filterOut(o.Payload)
+	if !ok {
+		c.stats.FlowControlDrops++
+		return nil
+	}
+	if !c.translate {
+		return p
+	}
+	number := c.space.TakeNumber()
+	e := c.registry.add(number)
+	if e == nil {
+		// The window of numbers is full: the peer has not acknowledged anything for long. Packets that no
+		// acknowledgment can be matched to must not be sent.
+		c.stats.FlowControlDrops++
+		return nil
+	}
+	e.kind, e.own, e.at, e.n, e.acked = kindOwn, o.PacketNumber, c.b.now(), 0, false
+	c.followUpdates()
+	n := max(o.PNLen, wire.PacketNumberLen(number, c.recovery.largest))
+	for len(payload)+n < 4 {
+		payload = append(payload, 0)
+	}
+	return c.wireOut.Seal(dst, c.wireOutGen, c.dcid, number, n, payload)
+}
+
+// followUpdates moves the generations of sealing keys: on the wire after the peer's, towards quic-go after its own.
+func (c *conn) followUpdates() {
+	if g := c.wireIn.Generation(); g > c.wireOutGen {
+		for c.wireOut.Generation() < g {
+			c.wireOut.Update()
+		}
+		c.wireOutGen = g
+		c.dirty = c.joined
+	}
+	if g := c.quicOut.Generation(); g > c.quicInGen {
+		for c.quicIn.Generation() < g {
+			c.quicIn.Update()
+		}
+		c.quicInGen = g
+	}
+}
+
+// unopened handles an own packet that the connection's keys do not open. Nothing that should have been renumbered may
+// reach the wire as it is.
+func (c *conn) unopened(p []byte) []byte {
+	c.stats.Unopened++
+	if c.translate {
+		return nil
+	}
+	return p
+}
+
+// filterOut looks at the frames that quic-go sends: it charges stream data to the connection's credit, learns connection
+// IDs, and keeps resets of streams that the datapath took off the wire. ok is false if there is no credit.
+func (c *conn) filterOut(payload []byte) (out []byte, ok bool) {
+	f := &c.frame
+	growth := uint64(0)
+	for at := 0; at < len(payload); {
+		n, err := f.Parse(payload[at:])
+		if err != nil {
+			break // a frame type that we do not know: it passes
+		}
+		switch {
+		case f.IsStream():
+			if end := f.Offset + uint64(len(f.Data)); end > c.ownSent[f.V[0]] {
+				growth += end - c.ownSent[f.V[0]]
+			}
+		case f.Type == wire.FrameNewConnectionID:
+			c.issued(f.V[0], f.Data)
+		case f.Type == wire.FrameResetStream || f.Type == wire.FrameResetStreamAt || f.Type == wire.FrameStreamDataBlocked:
+			if c.taken.has(f.V[0]) {
+				frame := payload[at : at+n]
+				clear(frame)
+				frame[0] = byte(wire.FramePing)
+			}
+		}
+		at += n
+	}
+	if growth == 0 {
+		return payload, true
+	}
+	if c.joined && !c.space.Charge(growth, c.maxData) {
+		return nil, false
+	}
+	if !c.joined {
+		c.space.Charge(growth, 1<<62)
+	}
+	c.ownData += growth
+	c.noteOwn(payload)
+	return payload, true
+}
+
+// noteOwn moves the highest offsets of quic-go's streams. Streams that ended are forgotten after a while: their bytes
+// are counted already, and if one is repeated after that long, counting it twice only makes us more careful.
+func (c *conn) noteOwn(payload []byte) {
+	const keep = 4096
+	f := &c.frame
+	for at := 0; at < len(payload); {
+		n, err := f.Parse(payload[at:])
+		if err != nil {
+			return
+		}
+		at += n
+		if !f.IsStream() {
+			continue
+		}
+		id := f.V[0]
+		c.ownSent[id] = max(c.ownSent[id], f.Offset+uint64(len(f.Data)))
+		if len(c.ownSent) > keep {
+			for old := range c.ownSent {
+				if old&2 != 0 && old+4*keep/2 < id {
+					delete(c.ownSent, old)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package quicadapt
+
+import (
+	"errors"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// drain reads the datapath's records, and enters each into its connection's registry.
+func (b *Boundary) drain() {
+	if b.cfg.Datapath == nil {
+		return
+	}
+	if err := b.cfg.Datapath.Drain(b.onRecord); err != nil && !errors.Is(err, datapath.ErrClosed) {
+		b.cfg.Logger.Warn("datapath's records cannot be read", "err", err)
+	}
+}
+
+func (b *Boundary) onRecord(r *datapath.Record) {
+	b.mu.RLock()
+	var c *conn
+	if int(r.Client) < len(b.clients) {
+		c = b.clients[r.Client]
+	}
+	b.mu.RUnlock()
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	c.record(r)
+	c.mu.Unlock()
+}
+
+// record enters what the datapath did with one packet. The caller holds mu.
+func (c *conn) record(r *datapath.Record) {
+	if !c.joined || r.Generation != c.space.Generation() {
+		return // of a predecessor
+	}
+	at := int64(r.Time.Sub(c.b.start))
+	var e *sentPacket
+	numbered := r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed
+	if numbered {
+		if e = c.registry.add(r.Number); e != nil {
+			e.kind, e.at, e.n, e.acked = kindMedia, at, 0, false
+			c.registry.media++
+		}
+	}
+	for i := range r.Frames {
+		f := &r.Frames[i]
+		s := c.streams[f.ClientStream]
+		if f.Opened {
+			s = c.openFast(r.Upstream, f, at)
+		}
+		if r.Reason != datapath.Forwarded || f.Reason != datapath.Forwarded || e == nil {
+			continue
+		}
+		switch {
+		case f.Datagram:
+			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream})
+			c.stats.ForwardedBytes += uint64(f.Length)
+		case s != nil && !s.done:
+			hi := f.Offset + uint64(f.Length)
+			c.stats.ForwardedBytes += s.covered(f.Offset, hi, f.Fin)
+			e.frames[e.n] = sentFrame{stream: s, lo: f.Offset, hi: hi, fin: f.Fin}
+			e.n++
+		}
+	}
+	if e == nil {
+		return
+	}
+	if r.Reason == datapath.ReasonSendFailed {
+		c.registry.done(e) // it carries nothing: what it should have is not covered, and sent like that
+		return
+	}
+	c.recovery.lastSent = max(c.recovery.lastSent, at)
+	c.stats.ForwardedPackets++
+}
+
+// openFast enters a stream that the datapath opened.
+func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at}
+	c.streams[s.id] = s
+	c.bySource[sourceKey{up, s.source}] = s
+	c.taken.put(s.id)
+	c.stats.FastStreams++
+	c.b.wake() // the pool
+	return s
+}
+
+// FastStream returns the sender of the stream that the datapath opened on this connection for a stream of an upstream; nil if
+// it did not, and the stream is the slow path's, for good. To be asked once for each stream, when its first bytes have
+// been read from the upstream: what the datapath decided is known by then.
+func (c *Conn) FastStream(up datapath.UpstreamID, stream uint64) *FastStream {
+	x := c.c
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := sourceKey{up, stream}
+	s := x.bySource[k]
+	if s == nil {
+		return nil
+	}
+	delete(x.bySource, k)
+	s.claimed = true
+	return s
+}

@@ -1,0 +1,232 @@
+package quicadapt
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// Errors of a FastStream's methods.
+var (
+	// ErrStopped says that the subscriber sent STOP_SENDING.
+	ErrStopped = errors.New("subscriber stopped the stream")
+	// ErrStreamClosed says that the stream was closed or reset before, or its connection has ended.
+	ErrStreamClosed = errors.New("stream is closed")
+	// ErrBehind says that the subscriber acknowledges too slowly: more than Config.MaxUnacked bytes wait for it.
+	ErrBehind = errors.New("subscriber is too far behind")
+)
+
+// FastStream is the sender of a stream that the datapath opened for a client. Whoever holds it writes the whole stream to it,
+// as to any other: it sends only what the datapath did not, and again what is lost. Its methods never block and may be
+// called from any goroutine.
+type FastStream struct {
+	c        *conn
+	id       uint64
+	upstream datapath.UpstreamID
+	source   uint64 // upstream stream ID
+	slot     uint8
+	opened   int64 // when
+
+	// Guarded by c.mu.
+	claimed  bool
+	sent     ranges // in flight or acknowledged, sent by anybody
+	acked    ranges
+	ever     ranges   // sent at least once
+	chunks   [][]byte // bytes [base, end) that were written and may be needed
+	base     uint64
+	end      uint64
+	fin      bool // Close was called: end is the final size
+	finSent  bool
+	finAcked bool
+	reset    bool // RESET_STREAM instead of data
+	stopped  bool // by STOP_SENDING
+	code     uint64
+	final    uint64 // final size with reset
+	resetOut bool   // RESET_STREAM is in flight or acknowledged
+	queued   bool   // in c.need
+	done     bool
+}
+
+// StreamID returns the stream's ID on the client's connection.
+func (s *FastStream) StreamID() uint64 { return s.id }
+
+// Write appends p to the stream. It keeps p, which must not change afterwards. It does not wait for the subscriber;
+// an error says that the stream cannot go on, with nothing of p taken.
+func (s *FastStream) Write(p []byte) (int, error) {
+	c := s.c
+	c.mu.Lock()
+	if err := s.writable(len(p)); err != nil {
+		c.mu.Unlock()
+		return 0, err
+	}
+	if len(p) > 0 {
+		s.chunks = append(s.chunks, p)
+		s.end += uint64(len(p))
+		c.unacked += len(p)
+		s.release()
+		s.schedule()
+	}
+	c.unlockAndSend()
+	return len(p), nil
+}
+
+func (s *FastStream) writable(n int) error {
+	switch {
+	case s.stopped:
+		return ErrStopped
+	case s.done || s.reset || s.fin || s.c.closed:
+		return ErrStreamClosed
+	case s.c.unacked+n > s.c.b.cfg.MaxUnacked:
+		return fmt.Errorf("%w: %d bytes are not acknowledged", ErrBehind, s.c.unacked)
+	}
+	return nil
+}
+
+// Close ends the stream after what was written.
+func (s *FastStream) Close() error {
+	c := s.c
+	c.mu.Lock()
+	if err := s.writable(0); err != nil && !errors.Is(err, ErrBehind) {
+		c.mu.Unlock()
+		return err
+	}
+	s.fin = true
+	s.schedule()
+	s.checkDone()
+	c.unlockAndSend()
+	return nil
+}
+
+// Reset ends the stream at once with RESET_STREAM and an application error code.
+func (s *FastStream) Reset(code uint64) error {
+	s.c.mu.Lock()
+	s.resetLocked(code)
+	s.c.unlockAndSend()
+	return nil
+}
+
+func (s *FastStream) resetLocked(code uint64) {
+	if s.done || s.reset || s.c.closed {
+		return
+	}
+	s.reset, s.code = true, code
+	s.final = s.c.space.CloseStream(s.slot)
+	s.dropChunks()
+	s.schedule()
+}
+
+// schedule puts the stream in the queue of those that have something to send. The caller holds c.mu.
+func (s *FastStream) schedule() {
+	if s.queued || s.done || !s.needs() {
+		return
+	}
+	s.queued = true
+	s.c.need = append(s.c.need, s)
+}
+
+func (s *FastStream) needs() bool {
+	if s.reset {
+		return !s.resetOut
+	}
+	if _, ok := s.sent.gap(s.end); ok {
+		return true
+	}
+	return s.fin && !s.finSent
+}
+
+// covered notes that [lo, hi) is in flight, and the stream's end with fin. It returns how many of the bytes were never
+// sent before.
+func (s *FastStream) covered(lo, hi uint64, fin bool) (first uint64) {
+	s.sent.add(lo, hi)
+	s.finSent = s.finSent || fin
+	return s.ever.add(lo, hi)
+}
+
+// onAcked notes that a frame of the stream was acknowledged.
+func (s *FastStream) onAcked(f *sentFrame) {
+	if s.done {
+		return
+	}
+	if f.reset {
+		s.finish()
+		return
+	}
+	s.acked.add(f.lo, f.hi)
+	s.finAcked = s.finAcked || f.fin
+	s.release()
+	s.checkDone()
+}
+
+// onLost notes that a frame of the stream was lost.
+func (s *FastStream) onLost(f *sentFrame) {
+	if s.done {
+		return
+	}
+	if f.reset {
+		s.resetOut = false
+	} else {
+		s.sent.remove(f.lo, f.hi)
+		for _, a := range s.acked {
+			s.sent.add(max(a.lo, min(f.lo, a.hi)), min(a.hi, max(f.hi, a.lo)))
+		}
+		if f.fin && !s.finAcked {
+			s.finSent = false
+		}
+	}
+	s.schedule()
+}
+
+// release frees what was acknowledged from the start on.
+func (s *FastStream) release() {
+	upTo := s.acked.prefix()
+	for len(s.chunks) > 0 && s.base+uint64(len(s.chunks[0])) <= upTo {
+		n := len(s.chunks[0])
+		s.chunks[0] = nil
+		s.chunks = s.chunks[1:]
+		s.base += uint64(n)
+		s.c.unacked -= n
+	}
+}
+
+func (s *FastStream) dropChunks() {
+	for _, b := range s.chunks {
+		s.c.unacked -= len(b)
+	}
+	s.chunks = nil
+	s.base = s.end
+}
+
+func (s *FastStream) checkDone() {
+	if s.fin && !s.reset && s.finAcked && s.acked.prefix() >= s.end {
+		s.finish()
+	}
+}
+
+// finish gives the stream's slot and reserved ID back. The caller holds c.mu.
+func (s *FastStream) finish() {
+	if s.done {
+		return
+	}
+	s.done = true
+	s.c.space.CloseStream(s.slot)
+	s.dropChunks()
+	s.c.finished = append(s.c.finished, s)
+	s.c.b.wake()
+}
+
+// appendData appends bytes [lo, hi) of the stream, which were written and not released.
+func (s *FastStream) appendData(b []byte, lo, hi uint64) []byte {
+	at := s.base
+	for _, c := range s.chunks {
+		next := at + uint64(len(c))
+		if next > lo && at < hi {
+			b = append(b, c[max(lo, at)-at:min(hi, next)-at]...)
+		}
+		if next >= hi {
+			break
+		}
+		at = next
+	}
+	return b
+}

@@ -290,6 +290,12 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
+// udpAddr returns the UDP address of an address, with 16 bytes: some networks of tests compare these.
+func udpAddr(ap netip.AddrPort) *net.UDPAddr {
+	ip := ap.Addr().As16()
+	return &net.UDPAddr{IP: ip[:], Port: int(ap.Port()), Zone: ap.Addr().Zone()}
+}
+
 // initialRing remembers the source connection IDs of the last Initial packets by their destination IDs. They are not
 // authenticated: it is bounded, and only tells connections from one address apart.
 type initialRing struct {

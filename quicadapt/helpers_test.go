@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/testutils/simnet"
+
+	"github.com/fastrelay/fastrelay/quicadapt"
 )
 
 const alpn = "test"
@@ -94,3 +97,29 @@ func within(t testing.TB) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// dial makes a stock quic-go connection, or one on the null wire.
+func dial(t testing.TB, ctx context.Context, null bool, socket net.PacketConn, to net.Addr, conf *quic.Config, tlsConf *tls.Config) *quic.Conn {
+	t.Helper()
+	if !null {
+		tr := &quic.Transport{Conn: socket}
+		t.Cleanup(func() { tr.Close() })
+		c, err := tr.Dial(ctx, to, tlsConf, conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	b, err := quicadapt.New(socket, quicadapt.Config{Null: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	c, err := b.Dial(ctx, to, tlsConf, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Conn
+}
+
+func asStreamError(err error, target **quic.StreamError) bool { return errors.As(err, target) }

@@ -1,8 +1,6 @@
 package quicadapt
 
 import (
-	"net"
-
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
@@ -27,7 +25,7 @@ func (c *conn) unlockAndSend() {
 		}
 		packets = append(packets, p)
 	}
-	to := net.UDPAddrFromAddrPort(c.remote)
+	to := udpAddr(c.remote)
 	c.mu.Unlock()
 	if len(packets) == 0 {
 		return

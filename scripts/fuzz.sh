@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the module for a time (default 30s), one after the other. A finding ends it with an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=${1:-30s}
+for dir in $(go list -f '{{.Dir}}' ./...); do
+  names=$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$dir"/*_test.go 2>/dev/null | awk '{print $2}' || true)
+  for name in $names; do
+    echo "== ${dir#"$PWD"/} $name"
+    go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$dir"
+  done
+done

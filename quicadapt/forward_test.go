@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,7 +152,8 @@ func TestForwardedStreams(t *testing.T) {
 				if st.FastStreams < streams/2 {
 					t.Errorf("only %d of %d streams were fast", st.FastStreams, streams)
 				}
-				if tc.skip+tc.lost+tc.loss == 0 && st.RepairBytes+st.ResentBytes > 0 {
+				// A key update may cost what is forwarded until the datapath has the new keys.
+				if tc.skip+tc.lost+tc.loss == 0 && (st.RepairBytes > 0 || st.LostPackets > pieces) {
 					t.Errorf("repairs without need: %+v", st)
 				}
 				if err := context.Cause(p.client.Context()); err != nil {
@@ -200,22 +200,32 @@ func TestFlowControl(t *testing.T) {
 				w.Close()
 			}
 		}()
+		// Streams are read side by side: quic-go accepts an idle reserved stream along with one of a higher ID.
+		got := make(chan []byte, streams)
 		for i := range streams {
 			s, err := p.client.AcceptUniStream(ctx)
 			if err != nil {
 				t.Fatalf("stream %d: %v; %+v", i, err, p.server.Stats())
 			}
-			b, err := io.ReadAll(s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ok := false
+			go func() {
+				b, err := io.ReadAll(s)
+				if err != nil {
+					t.Errorf("stream %d: %v", s.StreamID(), err)
+				}
+				got <- b
+			}()
+		}
+		seen := make(map[int]bool)
+		for range streams {
+			b := <-got
 			for k := range streams {
-				ok = ok || bytes.Equal(b, pattern(size, uint64(k)))
+				if bytes.Equal(b, pattern(size, uint64(k))) {
+					seen[k] = true
+				}
 			}
-			if !ok {
-				t.Fatalf("stream %d is wrong: %d bytes", i, len(b))
-			}
+		}
+		if len(seen) != streams {
+			t.Errorf("%d of %d streams are as they were sent", len(seen), streams)
 		}
 		t.Logf("%+v", p.server.Stats())
 	})
@@ -281,7 +291,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// TestAckOfUnsentPacket: a client that acknowledges what nobody sent loses its connection.
+// TestUnclaimedStreamIsReset: a stream whose subscription ended before the relay asked for it does not hang.
 func TestUnclaimedStreamIsReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := within(t)
@@ -348,5 +358,3 @@ func TestConnectionsLeaveNothing(t *testing.T) {
 		}
 	})
 }
-
-var _ net.Addr

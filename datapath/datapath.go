@@ -166,7 +166,8 @@ type Datapath interface {
 	Evict(keys []StreamKey) error
 	// Drain calls f for every record up to the position that the ring has now, in the order of each client's packet
 	// numbers as far as one CPU made them, and waits for those that are being written. It is cheap when there is none.
-	// The record is valid during the call only.
+	// The record is valid during the call only. Of concurrent calls each returns when all records up to its position have
+	// been given to somebody's f, which has returned. f must not call the datapath.
 	Drain(f func(*Record)) error
 	// Counters returns how many frames and packets ended for each reason since the start.
 	Counters() (Counters, error)

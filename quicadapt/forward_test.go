@@ -285,6 +285,8 @@ func TestReset(t *testing.T) {
 			t.Fatalf("read: %v, want a reset with 42", err)
 		}
 		time.Sleep(2 * time.Second)
+		p.dp.mu.Lock()
+		defer p.dp.mu.Unlock()
 		if len(p.dp.evicted) != 1 {
 			t.Errorf("evicted %v, want the one stream", p.dp.evicted)
 		}
@@ -350,6 +352,8 @@ func TestConnectionsLeaveNothing(t *testing.T) {
 			<-s.Context().Done()
 		}
 		time.Sleep(5 * time.Second)
+		dp.mu.Lock()
+		defer dp.mu.Unlock()
 		if n := quicadapt.Known(b); n != 0 {
 			t.Errorf("%d things are still known of connections that have ended", n)
 		}

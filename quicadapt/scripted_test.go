@@ -13,6 +13,7 @@ import (
 
 // scripted is a datapath that forwards what a test tells it to.
 type scripted struct {
+	drainMu sync.Mutex
 	mu      sync.Mutex
 	socket  net.PacketConn
 	clients map[datapath.ClientID]*scriptedClient
@@ -80,6 +81,8 @@ func (d *scripted) Evict(keys []datapath.StreamKey) error {
 }
 
 func (d *scripted) Drain(f func(*datapath.Record)) error {
+	d.drainMu.Lock()
+	defer d.drainMu.Unlock()
 	d.mu.Lock()
 	records := d.records
 	d.records = nil

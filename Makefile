@@ -2,7 +2,7 @@
 SHELL := bash
 GO ?= go
 BIN := $(CURDIR)/.bin
-GOLANGCI_VERSION := v2.15.0
+GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
 .PHONY: help build demo test test-race test-kernel generate verify-generated lint fuzz bench clean

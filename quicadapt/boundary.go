@@ -19,6 +19,9 @@ import (
 // clientCIDLen is the length of the connection IDs of a side that dials.
 const clientCIDLen = 8
 
+// initialPacketSize is what quic-go sends before path MTU discovery has found more (its default).
+const initialPacketSize = 1280
+
 // Boundary is the packet boundary of one socket. It owns the socket, which must not be used otherwise, and one
 // quic.Transport above it.
 type Boundary struct {
@@ -112,6 +115,10 @@ func (b *Boundary) prepare(tlsConf *tls.Config, quicConf *quic.Config, dialed *c
 		return nil, nil, errors.New("0-RTT cannot be used with quicadapt: its secret is not logged; set Allow0RTT to false")
 	}
 	qc.Versions = []quic.Version{quic.Version1}
+	size := initialPacketSize
+	if qc.InitialPacketSize > 0 {
+		size = int(qc.InitialPacketSize)
+	}
 	qc.Tracer = func(ctx context.Context, isClient bool, odcid quic.ConnectionID) qlogwriter.Trace {
 		c := dialed
 		if c == nil {
@@ -120,6 +127,9 @@ func (b *Boundary) prepare(tlsConf *tls.Config, quicConf *quic.Config, dialed *c
 			}
 			b.attribute(c, odcid.Bytes())
 		}
+		c.mu.Lock()
+		c.setMaxSize(size)
+		c.mu.Unlock()
 		return tracer{c}
 	}
 	tc := tlsConf.Clone()

@@ -59,7 +59,7 @@ type conn struct {
 	maxData, toldMaxData uint64
 	maxStreams           uint64
 	streamLimit          uint64
-	maxSize              int
+	maxSize, peerMaxSize int
 	ackExponent          uint8
 	ownSent              map[uint64]uint64 // highest offset per stream of quic-go
 	ownData              uint64            // sum of these, of all streams ever
@@ -104,7 +104,7 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c := &conn{
 		b: b, dialed: dialed, remote: remote,
 		peerCIDs: make(map[string]struct{}), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
-		space: datapath.NewSpace(nil), maxSize: 1200, ackExponent: 3,
+		space: datapath.NewSpace(nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
 		ownSent: make(map[uint64]uint64), streams: make(map[uint64]*FastStream), bySource: make(map[sourceKey]*FastStream),
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),
@@ -192,7 +192,7 @@ func (c *conn) protection(k *wire.Keys, secret []byte, generation uint64) datapa
 }
 
 func (c *conn) setMaxSize(n int) {
-	c.maxSize = min(n, datapath.MaxPacketSize)
+	c.maxSize = min(n, c.peerMaxSize, datapath.MaxPacketSize)
 	c.space.SetMaxSize(c.maxSize)
 }
 

@@ -35,6 +35,10 @@ func (t tracer) RecordEvent(e qlogwriter.Event) {
 		c.maxStreams = max(c.maxStreams, uint64(e.InitialMaxStreamsUni))
 		c.ackExponent = e.AckDelayExponent
 		c.recovery.maxAckDelay = int64(e.MaxAckDelay)
+		if e.MaxUDPPayloadSize > 0 {
+			c.peerMaxSize = int(e.MaxUDPPayloadSize)
+			c.setMaxSize(c.maxSize)
+		}
 		c.mu.Unlock()
 	case qlog.MTUUpdated:
 		t.c.mu.Lock()

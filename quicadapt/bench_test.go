@@ -22,17 +22,14 @@ func benchConn() *conn {
 
 // forwardMany records count packets of one stream, and acknowledges them two at a time, as a stock peer does.
 func forwardMany(c *conn, rec *datapath.Record, offset *uint64, count int) {
-	ack := wire.Frame{}
-	var raw [64]byte
 	for i := range count {
 		rec.Number = c.space.TakeNumber()
 		rec.Frames[0].Offset = *offset
 		*offset += 1200
 		c.record(rec)
 		if i%2 == 1 {
-			b := wire.AppendAck(raw[:0], []wire.AckRange{{Smallest: 0, Largest: rec.Number}}, 10, nil)
-			ack.Parse(b)
-			c.frame = ack
+			b := wire.AppendAck(c.plain[:0], []wire.AckRange{{Smallest: 0, Largest: rec.Number}}, 10, nil)
+			c.frame.Parse(b)
 			c.onAck(c.built[:0], int64(time.Millisecond))
 		}
 	}

@@ -36,3 +36,5 @@ require (
 )
 
 require go.uber.org/goleak v1.3.0 // indirect
+
+tool github.com/cilium/ebpf/cmd/bpf2go

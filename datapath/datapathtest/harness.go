@@ -1,0 +1,55 @@
+package datapathtest
+
+import (
+	"testing"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// Harness gives a case a datapath with empty tables and two interfaces of it.
+type Harness interface {
+	// Datapath returns the datapath. The harness closes it.
+	Datapath() datapath.Datapath
+	// Port returns the relay's UDP port.
+	Port() uint16
+	// Publish puts a frame in at the publisher's interface, where server ingress is attached, and returns when it has been
+	// processed.
+	Publish(frame []byte)
+	// Subscribe does so at the subscriber's interface, where client ingress is attached.
+	Subscribe(frame []byte)
+	// Collect returns the frames that came out at the subscriber's interface since the last call.
+	Collect() [][]byte
+	// Supports says whether the datapath has a cipher.
+	Supports(c datapath.Cipher) bool
+	// FailSends makes sending fail, or work again. It returns false if this harness cannot.
+	FailSends(fail bool) bool
+}
+
+// Case is one case of the suite.
+type Case struct {
+	Name   string
+	Limits datapath.Limits
+	Run    func(r *Rig)
+}
+
+// Run runs all cases on a backend, each over IPv4 and IPv6 and on a harness of its own.
+func Run(t *testing.T, newHarness func(t *testing.T, limits datapath.Limits) Harness) {
+	for _, family := range []string{"ipv4", "ipv6"} {
+		t.Run(family, func(t *testing.T) {
+			for _, c := range Cases() {
+				t.Run(c.Name, func(t *testing.T) {
+					c.Run(newRig(t, newHarness(t, c.Limits), family == "ipv6"))
+				})
+			}
+		})
+	}
+}
+
+// Cases returns all cases.
+func Cases() []Case {
+	var all []Case
+	for _, list := range [][]Case{forwardCases, packetCases, frameCases, clientCases, lifeCases, cipherCases} {
+		all = append(all, list...)
+	}
+	return all
+}

@@ -1,0 +1,225 @@
+package datapathtest
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+const opened = "client 1: number 0 of 0, forwarded, 40 bytes [2→3 0+7 slot 0 prio 1 opened]"
+
+// clientCases are about what a client cannot take.
+var clientCases = []Case{
+	{Name: "pool empty", Run: func(r *Rig) {
+		r.Basic()
+		r.Client(1, 0)
+		r.Subscribe(1, 1, 101)
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonPoolEmpty: 1}, nil)
+		r.Ready(r.spaces[1], 1)
+		r.Send(media)
+		r.Want(Counts{slow: 1}, nil)
+	}},
+	{Name: "table of client streams full", Limits: datapath.Limits{ClientStreams: 1}, Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media, Stream(6, 0, Subgroup(5, 9, 1, "y"), false))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonClientStreams: 1}, []string{opened}, Out{Client: 1})
+		if n := r.spaces[1].PoolLen(); n != 2 {
+			r.Errorf("%d IDs left in the pool, want 2", n)
+		}
+	}},
+	{Name: "closed stream", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		if n := r.spaces[1].CloseStream(0); n != 7 {
+			r.Errorf("final size %d, want 7", n)
+		}
+		r.Send(Stream(2, 6, []byte("y"), true))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonClosedStream: 1}, []string{opened}, Out{Client: 1})
+	}},
+	{Name: "slot of another stream", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		r.spaces[1].Reserve(31, 0, 1<<20) // gives slot 0 away
+		r.Send(Stream(2, 6, []byte("y"), true))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonClosedStream: 1}, []string{opened}, Out{Client: 1})
+	}},
+	{Name: "stream credit", Run: func(r *Rig) {
+		r.Basic(1)
+		r.spaces[1].SetStreamLimit(0, 7)
+		r.Send(media)
+		r.Send(Stream(2, 6, []byte("y"), false))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonStreamCredit: 1}, []string{opened}, Out{Client: 1})
+		r.Send(Stream(2, 6, nil, true)) // takes no credit
+		r.Want(ok(1), []string{"client 1: number 1 of 2, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+	}},
+	{Name: "connection credit", Run: func(r *Rig) {
+		r.Basic(1)
+		r.spaces[1].SetDataLimit(6)
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonConnectionCredit: 1},
+			[]string{"client 1: number 0 of 0, connection_credit, 0 bytes [2→3 0+7 slot 0 prio 1 opened connection_credit]"})
+		if used, next := r.spaces[1].DataUsed(), r.spaces[1].Next(); used != 0 || next != 0 {
+			r.Errorf("credit used %d and next number %d, want 0", used, next)
+		}
+		r.spaces[1].SetDataLimit(7)
+		r.Send(Stream(2, 0, Subgroup(5, 9, 1, "x"), false))
+		r.Want(ok(1), []string{"client 1: number 0 of 1, forwarded, 40 bytes [2→3 0+7 slot 0 prio 1]"}, Out{Client: 1})
+	}},
+	{Name: "beyond 2^48", Run: func(r *Rig) {
+		r.Basic(1)
+		r.spaces[1].SetStreamLimit(0, 1<<62)
+		r.spaces[1].SetDataLimit(1 << 62)
+		r.Send(media)
+		r.Send(Stream(2, 1<<48-2, []byte("y"), false))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonStreamCredit: 1}, []string{opened}, Out{Client: 1})
+		r.Send(Stream(2, 1<<48-3, []byte("y"), false))
+		r.Want(ok(1), []string{"client 1: number 1 of 2, forwarded, 41 bytes [2→3 281474976710654+1 slot 0 prio 1]"}, Out{Client: 1})
+	}},
+	{Name: "too big", Run: func(r *Rig) {
+		r.Basic(1)
+		r.spaces[1].SetMaxSize(38)
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonTooBig: 1},
+			[]string{"client 1: number 0 of 0, too_big, 0 bytes [2→3 0+7 slot 0 prio 1 opened too_big]"})
+		r.spaces[1].SetMaxSize(39)
+		// Without a length the first fits and ends the packet, so the second does not.
+		r.Send(media, Stream(2, 6, nil, true))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonTooBig: 1},
+			[]string{"client 1: number 0 of 1, forwarded, 39 bytes [2→3 0+7 slot 0 prio 1]"},
+			Out{1, 0, append([]byte{0x0c, 3, 0}, Subgroup(101, 9, 1, "x")...)})
+	}},
+	{Name: "prefix split", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+		r.Send(Stream(2, 0, []byte{0x14}, false), Stream(2, 1, []byte{5, 9}, false), Stream(2, 0, nil, false))
+		r.Want(Counts{datapath.ReasonPrefixSplit: 3}, nil)
+	}},
+	{Name: "ring full", Limits: datapath.Limits{RingBytes: 4096}, Run: func(r *Rig) {
+		r.Basic(1)
+		d := Datagram(ObjectDatagram(5, 9, 1, ""))
+		for range 25 {
+			r.Send(d)
+		}
+		var out []Out
+		now, err := r.DP.Counters()
+		r.must(err)
+		for range now[datapath.Forwarded] {
+			out = append(out, Out{Client: 1})
+		}
+		if now[datapath.Forwarded] != 20 || now[datapath.ReasonRingFull] != 5 || r.spaces[1].Next() != 20 {
+			r.Errorf("%d forwarded, %d found the ring full, next number %d; want 20, 5, 20", now[datapath.Forwarded], now[datapath.ReasonRingFull], r.spaces[1].Next())
+		}
+		n := 0
+		r.must(r.DP.Drain(func(*datapath.Record) { n++ }))
+		if n != 20 {
+			r.Errorf("%d records, want 20", n)
+		}
+		r.Want(Counts{datapath.Forwarded: 20, datapath.ReasonRingFull: 5}, nil, out...)
+		r.Send(d)
+		r.Want(ok(1), []string{"client 1: number 20 of 25, forwarded, 37 bytes [datagram 0 +6 prio 1]"}, Out{Client: 1})
+	}},
+	{Name: "link not learned", Run: func(r *Rig) {
+		r.Basic()
+		r.Ready(r.AddClient(1, nil), 4)
+		r.Subscribe(1, 1, 101)
+		r.Send(media, Datagram(ObjectDatagram(5, 9, 1, "")))
+		r.Want(Counts{datapath.ReasonNoRoute: 1}, nil)
+		r.Learn(1)
+		r.Send(Stream(6, 0, Subgroup(5, 9, 1, "x"), false))
+		r.Want(ok(1), []string{"client 1: number 0 of 1, forwarded, 40 bytes [6→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
+	}},
+	{Name: "stale generation", Run: func(r *Rig) {
+		r.Basic(1)
+		atomic.AddUint64(r.spaces[1].Word(datapath.WordGeneration), 1)
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonStaleClient: 1}, nil)
+	}},
+	{Name: "send fails", Run: func(r *Rig) {
+		r.Basic(1)
+		if !r.H.FailSends(true) {
+			r.Skip("this harness cannot make sending fail")
+		}
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonSendFailed: 1}, []string{"client 1: number 0 of 0, send_failed, 40 bytes [2→3 0+7 slot 0 prio 1 opened]"})
+		r.H.FailSends(false)
+		r.Send(Stream(2, 6, nil, true))
+		r.Want(ok(1), []string{"client 1: number 1 of 1, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+	}},
+}
+
+// lifeCases are about tables that change, and about calls that are refused.
+var lifeCases = []Case{
+	{Name: "client replaced", Run: func(r *Rig) { // lessons 14 and 15
+		r.Basic(1)
+		r.Send(media)
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+		g := r.spaces[1].Generation()
+		_, err := r.DP.SetClient(1, nil)
+		r.must(err)
+		r.Send(Stream(2, 6, []byte("y"), false))
+		r.Want(Counts{datapath.ReasonNoSubscriber: 1}, nil)
+		s := r.Client(1, 4)
+		if s.Generation() == g || s.Next() != 0 || s.DataUsed() != 0 {
+			r.Errorf("new client has generation %d after %d, next number %d, %d bytes used", s.Generation(), g, s.Next(), s.DataUsed())
+		}
+		r.Subscribe(1, 1, 101)
+		r.Send(Stream(2, 6, []byte("y"), false))
+		r.Want(Counts{slow: 1}, nil)
+		r.Send(Stream(6, 0, Subgroup(5, 9, 1, "x"), false))
+		r.Want(ok(1), []string{"client 1: number 0 of 3, forwarded, 40 bytes [6→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
+	}},
+	{Name: "upstream and track removed", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+		r.must(r.DP.SetTrack(1, nil))
+		r.Send(Stream(2, 6, []byte("y"), false))
+		r.Want(Counts{datapath.ReasonNotOpened: 1}, nil)
+		r.must(r.DP.SetUpstream(1, nil))
+		r.Send(media)
+		r.Want(Counts{datapath.ReasonUnknownCID: 1}, nil)
+		r.must(r.DP.SetUpstream(1, nil)) // nothing there: no error
+	}},
+	{Name: "refused calls", Limits: datapath.Limits{Upstreams: 2, CIDs: 1, Tracks: 2, Clients: 3, Subscriptions: 1}, Run: func(r *Rig) {
+		r.Basic(1)
+		r.Client(2, 0)
+		_, client := r.DP.SetClient(3, &datapath.Client{})
+		long := &datapath.Upstream{Remote: r.Pub.From.Addr, CIDs: [][]byte{CID(1), CID(9)}, Streams: 2, Protection: datapath.Protection{Version: wire.Version1}}
+		odd := *long
+		odd.Protection.Cipher, odd.CIDs = 0x1305, nil
+		for _, c := range []struct{ got, want error }{
+			{r.DP.SetUpstream(2, &datapath.Upstream{}), datapath.ErrOutOfRange},
+			{r.DP.SetTrack(2, &datapath.Track{}), datapath.ErrOutOfRange},
+			{client, datapath.ErrOutOfRange},
+			{r.DP.SetTrack(0, &datapath.Track{Upstream: 0, Draft: 14}), datapath.ErrUnknown},
+			{r.DP.SetSubscription(0, 1, &datapath.Subscription{}), datapath.ErrUnknown},
+			{r.DP.SetSubscription(1, 0, &datapath.Subscription{}), datapath.ErrUnknown},
+			{r.DP.SetSubscription(1, 2, &datapath.Subscription{}), datapath.ErrFull},
+			{r.DP.SetUpstream(1, long), datapath.ErrFull},
+			{r.DP.SetUpstream(0, &odd), datapath.ErrCipher},
+		} {
+			if !errors.Is(c.got, c.want) {
+				r.Errorf("error is %v, want %v", c.got, c.want)
+			}
+		}
+		r.Send(media) // all is as it was
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+	}},
+	{Name: "closed datapath", Run: func(r *Rig) {
+		r.Basic(1)
+		r.must(r.DP.Close())
+		r.must(r.DP.Close())
+		_, client := r.DP.SetClient(1, nil)
+		_, counters := r.DP.Counters()
+		for i, err := range []error{client, counters, r.DP.SetUpstream(1, nil), r.DP.SetTrack(1, nil), r.DP.SetSubscription(1, 1, nil),
+			r.DP.Evict(nil), r.DP.Drain(func(*datapath.Record) {})} {
+			if !errors.Is(err, datapath.ErrClosed) {
+				r.Errorf("call %d after Close returned %v", i, err)
+			}
+		}
+	}},
+}

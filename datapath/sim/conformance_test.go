@@ -1,0 +1,61 @@
+package sim_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/datapathtest"
+	"github.com/fastrelay/fastrelay/datapath/sim"
+)
+
+const port = 4443
+
+var now = time.Unix(1700000000, 0)
+
+// harness runs the suite on a Sim: interface 1 faces the publisher, 2 the subscribers.
+type harness struct {
+	t    *testing.T
+	s    *sim.Sim
+	sent [][]byte
+	fail bool
+}
+
+func newHarness(t *testing.T, limits datapath.Limits) datapathtest.Harness {
+	h := &harness{t: t}
+	h.s = sim.New(sim.Config{Limits: limits, Port: port, Send: func(frame []byte, ifindex int, at time.Time) error {
+		if h.fail {
+			return errors.New("injected")
+		}
+		if ifindex != 2 || !at.Equal(now) {
+			t.Errorf("frame went out at interface %d at %v", ifindex, at)
+		}
+		h.sent = append(h.sent, bytes.Clone(frame))
+		return nil
+	}})
+	return h
+}
+
+func (h *harness) Datapath() datapath.Datapath     { return h.s }
+func (h *harness) Port() uint16                    { return port }
+func (h *harness) Subscribe(frame []byte)          { h.s.ClientIngress(frame, 2, now) }
+func (h *harness) Supports(_ datapath.Cipher) bool { return true }
+func (h *harness) FailSends(fail bool) bool        { h.fail = fail; return true }
+
+func (h *harness) Publish(frame []byte) {
+	before := bytes.Clone(frame)
+	h.s.ServerIngress(frame, 1, now)
+	if !bytes.Equal(before, frame) {
+		h.t.Error("the frame was altered")
+	}
+}
+
+func (h *harness) Collect() [][]byte {
+	out := h.sent
+	h.sent = nil
+	return out
+}
+
+func TestConformance(t *testing.T) { datapathtest.Run(t, newHarness) }

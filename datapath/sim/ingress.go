@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/rules"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// ingress is what server ingress knows of the packet that it looks at.
+type ingress struct {
+	datagram rules.Datagram
+	upstream datapath.UpstreamID
+	number   uint64
+	media    rules.Media
+	frames   [datapath.MaxForward]inFrame // of media.Frames, at the same index
+	opened   wire.Opened
+	payload  [datapath.MaxPacketSize]byte
+}
+
+// inFrame is what rule 7 found out about a media frame.
+type inFrame struct {
+	stream       // track and so on; of a datagram too
+	wanted  bool // it has a track with members
+	opening bool
+}
+
+// Ingress is what happens to a frame that comes in at one interface: client ingress, then server ingress. at is the
+// time of all that is sent. The frame is not changed and not kept.
+func (s *Sim) Ingress(frame []byte, ifindex int, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tapIn(frame, at) {
+		s.clientIngress(frame, ifindex)
+		s.serverIngress(frame, at)
+	}
+}
+
+// ServerIngress is server ingress alone, as on an interface that faces publishers only.
+func (s *Sim) ServerIngress(frame []byte, ifindex int, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tapIn(frame, at) {
+		s.serverIngress(frame, at)
+	}
+}
+
+// ClientIngress is client ingress alone, as on an interface that faces subscribers only.
+func (s *Sim) ClientIngress(frame []byte, ifindex int, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tapIn(frame, at) {
+		s.clientIngress(frame, ifindex)
+	}
+}
+
+func (s *Sim) tapIn(frame []byte, at time.Time) bool {
+	if s.closed {
+		return false
+	}
+	if s.cfg.Tap != nil {
+		s.cfg.Tap(In, frame, at)
+	}
+	return true
+}
+
+func (s *Sim) clientIngress(frame []byte, ifindex int) {
+	d := &s.in.datagram
+	ours, r := rules.ParseUDP(frame, s.cfg.Port, d)
+	if !ours || r != datapath.Forwarded {
+		return
+	}
+	if c, ok := s.addresses[d.Src]; ok {
+		s.links[c] = rules.Link{Interface: ifindex, Src: d.DstMAC, Dst: d.SrcMAC}
+	}
+}
+
+func (s *Sim) serverIngress(frame []byte, at time.Time) {
+	if ours, r := rules.ParseUDP(frame, s.cfg.Port, &s.in.datagram); !ours {
+		return
+	} else if r != datapath.Forwarded {
+		s.count(r, 1)
+		return
+	}
+	if r := s.open(); r != datapath.Forwarded {
+		s.count(r, 1)
+		return
+	}
+	for i := range s.in.media.Len {
+		r := s.decide(&s.in.media.Frames[i], &s.in.frames[i])
+		if s.in.frames[i].wanted = r == datapath.Forwarded; !s.in.frames[i].wanted {
+			s.count(r, 1)
+		}
+	}
+	s.count(datapath.ReasonTooManyMedia, s.in.media.Further)
+	u := s.upstreams[s.in.upstream]
+	u.watermark = max(u.watermark, s.in.media.Above)
+	s.fanOut(at)
+}
+
+// open is rules 2 to 6: it ends with the media frames of an authentic packet that was not seen before.
+func (s *Sim) open() datapath.Reason {
+	in := &s.in
+	if r := in.datagram.CheckLengths(); r != datapath.Forwarded {
+		return r
+	}
+	p := in.datagram.Payload
+	if r := rules.CheckShort(p); r != datapath.Forwarded {
+		return r
+	}
+	id, ok := s.cids[rules.CID(p)]
+	if !ok {
+		return datapath.ReasonUnknownCID
+	}
+	u := s.upstreams[id]
+	if in.datagram.Src != u.Remote {
+		return datapath.ReasonAddress
+	}
+	in.upstream = id
+	var frames []byte
+	if u.keys == nil {
+		var r datapath.Reason
+		if in.number, frames, r = rules.OpenNull(p, u.next); r != datapath.Forwarded {
+			return r
+		}
+	} else {
+		if u.keys.Open(in.payload[:0], p, datapath.CIDLen, u.next, &in.opened) != nil {
+			return datapath.ReasonAuth
+		}
+		in.number, frames = in.opened.PacketNumber, in.opened.Payload
+	}
+	if r := rules.Walk(frames, u.Streams, &in.media); r != datapath.Forwarded {
+		return r
+	}
+	slot := &u.replay[rules.ReplaySlot(in.number)]
+	next, fresh := rules.Replay(*slot, in.number)
+	if !fresh {
+		return datapath.ReasonReplay
+	}
+	*slot = next
+	u.next = max(u.next, next)
+	if in.media.Len == 0 {
+		return datapath.ReasonNoMedia
+	}
+	return datapath.Forwarded
+}
+
+// decide is rule 7 for one frame.
+func (s *Sim) decide(f *rules.Frame, in *inFrame) datapath.Reason {
+	u := s.upstreams[s.in.upstream]
+	in.opening = false
+	if f.Datagram {
+		var h rules.Header
+		if r := rules.ParseDatagram(f.Data, &h); r != datapath.Forwarded {
+			return r
+		}
+		return s.header(&h, rules.DatagramType, in)
+	}
+	key := streamKey{s.in.upstream, f.Stream}
+	if v, ok := s.streams[key]; ok {
+		in.stream = v
+		return s.wanted(v.track)
+	}
+	if !rules.CanOpen(u.watermark, f.Stream, f.Offset) {
+		return datapath.ReasonNotOpened
+	}
+	var h rules.Header
+	r := rules.ParseSubgroup(f.Data, &h)
+	if r == datapath.Forwarded {
+		r = s.header(&h, rules.SubgroupType, in)
+	}
+	if r != datapath.Forwarded && r != datapath.ReasonNoSubscriber {
+		u.watermark = rules.Watermark(u.watermark, f.Stream)
+		return r
+	}
+	if len(s.streams) >= int(s.limits.Streams) {
+		u.watermark = rules.Watermark(u.watermark, f.Stream)
+		return datapath.ReasonStreamsFull
+	}
+	s.streams[key] = in.stream
+	in.opening = true
+	return r
+}
+
+// header finds the track of a parsed header and fills what an entry holds.
+func (s *Sim) header(h *rules.Header, has func(t, draft uint8) bool, in *inFrame) datapath.Reason {
+	id, ok := s.aliases[aliasKey{s.in.upstream, h.Alias}]
+	if !ok {
+		return datapath.ReasonUnknownTrack
+	}
+	t := s.tracks[id]
+	if !has(h.Type, t.Draft) {
+		return datapath.ReasonBadHeader
+	}
+	in.stream = stream{track: id, group: h.Group, priority: h.Priority, aliasLen: uint8(h.AliasLen)}
+	if h.DefaultPriority {
+		in.priority = t.DefaultPriority
+	}
+	return s.wanted(id)
+}
+
+func (s *Sim) wanted(t datapath.TrackID) datapath.Reason {
+	if s.tracks[t].places == 0 {
+		return datapath.ReasonNoSubscriber
+	}
+	return datapath.Forwarded
+}
+
+// fanOut is rule 8: one clone for each client of the packet's tracks.
+func (s *Sim) fanOut(at time.Time) {
+	var had [datapath.MaxForward]datapath.TrackID
+	n := 0
+	for i := range s.in.media.Len {
+		f := &s.in.frames[i]
+		if !f.wanted || containsTrack(had[:n], f.track) {
+			continue
+		}
+		t := s.tracks[f.track]
+		for _, place := range t.member[:t.places] {
+			if place == 0 {
+				continue
+			}
+			id := datapath.ClientID(place - 1)
+			if s.hadTurn(id, had[:n]) {
+				continue
+			}
+			sub, ok := s.subs[subKey{f.track, id}]
+			switch {
+			case !ok:
+			case s.links[id].Interface == 0:
+				s.count(datapath.ReasonNoRoute, 1)
+			default:
+				s.egress(id, sub.generation, at)
+			}
+		}
+		had[n] = f.track
+		n++
+	}
+}
+
+func containsTrack(list []datapath.TrackID, t datapath.TrackID) bool {
+	for _, v := range list {
+		if v == t {
+			return true
+		}
+	}
+	return false
+}
+
+// hadTurn says whether a client is subscribed to one of the tracks.
+func (s *Sim) hadTurn(id datapath.ClientID, tracks []datapath.TrackID) bool {
+	for _, t := range tracks {
+		if _, ok := s.subs[subKey{t, id}]; ok {
+			return true
+		}
+	}
+	return false
+}

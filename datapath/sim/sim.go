@@ -1,0 +1,149 @@
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/rules"
+)
+
+// Direction says whether a frame comes in from the network or goes out to it.
+type Direction uint8
+
+// Directions.
+const (
+	In Direction = iota
+	Out
+)
+
+func (d Direction) String() string {
+	if d == In {
+		return "in"
+	}
+	return "out"
+}
+
+// Config configures a Sim.
+type Config struct {
+	// Limits are the capacities of the tables.
+	Limits datapath.Limits
+	// Port is the relay's UDP port. 0: that of the first connection given to Wrap.
+	Port uint16
+	// Now is the clock of wrapped connections. Default: time.Now.
+	Now func() time.Time
+	// Send sends a frame that does not go out through a wrapped connection. The frame is valid during the call. An error
+	// is what a failed redirect is in the kernel. It must not call the Sim. Default: sending fails.
+	Send func(frame []byte, ifindex int, at time.Time) error
+	// Tap sees every frame that comes in or was sent; it is valid during the call. It must not call the Sim. Default: none.
+	Tap func(dir Direction, frame []byte, at time.Time)
+}
+
+// Sim is a simulated datapath.
+type Sim struct {
+	cfg    Config
+	limits datapath.Limits
+
+	drain sync.Mutex // held over a whole Drain; before mu
+	rec   datapath.Record
+
+	mu        sync.Mutex
+	closed    bool
+	cids      map[[datapath.CIDLen]byte]datapath.UpstreamID
+	upstreams []*upstream
+	aliases   map[aliasKey]datapath.TrackID
+	tracks    []*track
+	subs      map[subKey]subscription
+	clients   []*client
+	addresses map[netip.AddrPort]datapath.ClientID
+	links     []rules.Link // by client; interface 0: not learned
+	spaces    []*datapath.Space
+	streams   map[streamKey]stream
+	sent      map[sentKey]sentStream
+	ring      ring
+	counters  datapath.Counters
+	edges     []*conn
+
+	// Scratch of the packet path. Ingress and egress nest, so they have their own.
+	in  ingress
+	out egress
+}
+
+var _ datapath.Datapath = (*Sim)(nil)
+
+// New returns a datapath with empty tables.
+func New(cfg Config) *Sim {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	l := cfg.Limits.WithDefaults()
+	return &Sim{
+		cfg:       cfg,
+		limits:    l,
+		cids:      make(map[[datapath.CIDLen]byte]datapath.UpstreamID),
+		upstreams: make([]*upstream, l.Upstreams),
+		aliases:   make(map[aliasKey]datapath.TrackID),
+		tracks:    make([]*track, l.Tracks),
+		subs:      make(map[subKey]subscription),
+		clients:   make([]*client, l.Clients),
+		addresses: make(map[netip.AddrPort]datapath.ClientID),
+		links:     make([]rules.Link, l.Clients),
+		spaces:    make([]*datapath.Space, l.Clients),
+		streams:   make(map[streamKey]stream),
+		sent:      make(map[sentKey]sentStream),
+		ring:      newRing(l.RingBytes),
+	}
+}
+
+// Limits returns the capacities of the tables, defaults included.
+func (s *Sim) Limits() datapath.Limits { return s.limits }
+
+// Drain implements datapath.Datapath. f may call the Sim, but not Drain.
+func (s *Sim) Drain(f func(*datapath.Record)) error {
+	s.drain.Lock()
+	defer s.drain.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return fmt.Errorf("drain records: %w", datapath.ErrClosed)
+	}
+	// The lock is held while a packet is forwarded, so every record up to here is complete.
+	for end := s.ring.tail; s.ring.head != end; {
+		if s.ring.pop(&s.rec) {
+			s.mu.Unlock()
+			f(&s.rec)
+			s.mu.Lock()
+		}
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// Counters implements datapath.Datapath.
+func (s *Sim) Counters() (datapath.Counters, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return datapath.Counters{}, fmt.Errorf("read counters: %w", datapath.ErrClosed)
+	}
+	return s.counters, nil
+}
+
+// Close implements datapath.Datapath. Wrapped connections go on without it.
+func (s *Sim) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// Entries returns how many streams, and streams of clients, the tables hold.
+func (s *Sim) Entries() (streams, clientStreams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.streams), len(s.sent)
+}
+
+func (s *Sim) count(r datapath.Reason, n int) { s.counters[r] += uint64(n) }

@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"net/netip"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/rules"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+type (
+	aliasKey struct {
+		upstream datapath.UpstreamID
+		alias    uint64
+	}
+	subKey struct {
+		track  datapath.TrackID
+		client datapath.ClientID
+	}
+	streamKey struct {
+		upstream datapath.UpstreamID
+		stream   uint64
+	}
+	sentKey struct {
+		client     datapath.ClientID
+		generation uint8
+		upstream   datapath.UpstreamID
+		stream     uint64
+	}
+)
+
+// upstream is an upstream with what the datapath itself keeps of it.
+type upstream struct {
+	datapath.Upstream
+	keys      *wire.Keys // nil with CipherNull
+	next      uint64
+	watermark uint64
+	replay    [datapath.ReplaySlots]uint64
+}
+
+type track struct {
+	datapath.Track
+	places int // last occupied member + 1
+	member [datapath.MembersPerTrack]uint32
+}
+
+type client struct {
+	datapath.Client
+	keys *wire.Keys // nil with CipherNull
+}
+
+type subscription struct {
+	datapath.Subscription
+	generation uint8
+	place      int
+}
+
+type stream struct {
+	track    datapath.TrackID
+	group    uint64
+	priority uint8
+	aliasLen uint8
+}
+
+type sentStream struct {
+	stream uint64
+	track  datapath.TrackID
+	slot   uint8
+	prefix rules.Prefix
+}
+
+// evictStream removes a stream's entry and sees to it that the stream never opens again.
+func (s *Sim) evictStream(k streamKey) {
+	delete(s.streams, k)
+	if u := s.upstreams[k.upstream]; u != nil {
+		u.watermark = rules.Watermark(u.watermark, k.stream)
+	}
+}
+
+func (s *Sim) removeUpstream(id datapath.UpstreamID) {
+	u := s.upstreams[id]
+	if u == nil {
+		return
+	}
+	for _, cid := range u.CIDs {
+		delete(s.cids, [datapath.CIDLen]byte(cid))
+	}
+	for t, have := range s.tracks {
+		if have != nil && have.Upstream == id {
+			s.removeTrack(datapath.TrackID(t))
+		}
+	}
+	for k := range s.streams {
+		if k.upstream == id {
+			delete(s.streams, k)
+		}
+	}
+	for k := range s.sent {
+		if k.upstream == id {
+			delete(s.sent, k)
+		}
+	}
+	s.upstreams[id] = nil
+}
+
+func (s *Sim) removeTrack(id datapath.TrackID) {
+	t := s.tracks[id]
+	if t == nil {
+		return
+	}
+	for k := range s.subs {
+		if k.track == id {
+			delete(s.subs, k)
+		}
+	}
+	for k, v := range s.streams {
+		if v.track == id {
+			s.evictStream(k)
+		}
+	}
+	for k, v := range s.sent {
+		if v.track == id {
+			delete(s.sent, k)
+		}
+	}
+	delete(s.aliases, aliasKey{t.Upstream, t.Alias})
+	s.tracks[id] = nil
+}
+
+func (s *Sim) removeClient(id datapath.ClientID) {
+	c := s.clients[id]
+	if c == nil {
+		return
+	}
+	for k := range s.subs {
+		if k.client == id {
+			s.removeSubscription(k)
+		}
+	}
+	for k := range s.sent {
+		if k.client == id {
+			delete(s.sent, k)
+		}
+	}
+	s.forgetAddress(id, c.Remote)
+	s.clients[id] = nil
+	// The generation counts up now, so that nothing that is under way for the old client reaches a new one.
+	setGeneration(s.spaces[id], s.spaces[id].Generation()+1)
+}
+
+// removeSubscription removes it together with its streams: whoever comes back is a new subscriber.
+func (s *Sim) removeSubscription(k subKey) {
+	sub, ok := s.subs[k]
+	if !ok {
+		return
+	}
+	delete(s.subs, k)
+	if t := s.tracks[k.track]; t != nil {
+		t.member[sub.place] = 0
+		for t.places > 0 && t.member[t.places-1] == 0 {
+			t.places--
+		}
+	}
+	for sk, v := range s.sent {
+		if sk.client == k.client && v.track == k.track {
+			delete(s.sent, sk)
+		}
+	}
+}
+
+func (s *Sim) forgetAddress(id datapath.ClientID, a netip.AddrPort) {
+	if s.addresses[a] == id {
+		delete(s.addresses, a)
+	}
+	s.links[id] = rules.Link{}
+}

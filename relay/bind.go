@@ -1,0 +1,136 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// leaveDelay is how long a subscriber that left is still asked about: the datapath may have opened a stream for it whose
+// packets have not been read yet, and somebody has to end that.
+const leaveDelay = 500 * time.Millisecond
+
+// bind makes the track known to the datapath. What cannot be bound goes the slow path.
+func (t *track) bind() {
+	r := t.relay
+	if !t.publisher.bound {
+		return
+	}
+	up := t.publisher.upstream
+	r.mu.Lock()
+	id, ok := r.trackIDs.take()
+	r.mu.Unlock()
+	if !ok {
+		r.counts.add("track_not_bound", 1)
+		t.log.Warn("datapath has no room for the track", "limit", r.trackIDs.limit)
+		return
+	}
+	err := r.cfg.Datapath.SetTrack(datapath.TrackID(id), &datapath.Track{
+		Upstream: up, Alias: t.sub.Alias, Draft: uint8(t.publisher.draft), DefaultPriority: t.sub.DefaultPriority,
+	})
+	if err != nil {
+		r.counts.add("track_not_bound", 1)
+		t.log.Warn("track not bound to the datapath", "error", err)
+		r.mu.Lock()
+		r.trackIDs.give(id)
+		r.mu.Unlock()
+		return
+	}
+	t.id, t.upstream, t.bound = datapath.TrackID(id), up, true
+}
+
+// unbind takes the track out of the datapath, with its subscriptions.
+func (t *track) unbind() {
+	if !t.bound {
+		return
+	}
+	t.binding.Lock()
+	err := t.relay.cfg.Datapath.SetTrack(t.id, nil)
+	t.binding.Unlock()
+	if err != nil {
+		// The ID is lost; a track under it would mix with this one.
+		t.relay.counts.add("track_not_unbound", 1)
+		t.log.Warn("track not taken out of the datapath", "error", err)
+		return
+	}
+	t.relay.mu.Lock()
+	t.relay.trackIDs.give(uint32(t.id))
+	t.relay.mu.Unlock()
+}
+
+// bindSubscriber enters a subscription into the datapath, or changes it. s is in t.subs already, so that every stream
+// which the datapath opens for it finds it there.
+func (t *track) bindSubscriber(s *subscriber) {
+	if !t.bound || s.peer.fast == nil || s.peer.draft != t.publisher.draft {
+		return
+	}
+	t.binding.Lock()
+	defer t.binding.Unlock()
+	if t.failed() {
+		return
+	}
+	t.mu.Lock()
+	sub, ok := s.datapathSubscription()
+	for _, other := range t.subs {
+		// The datapath knows one subscription per client and track. When the other one has left, this one follows.
+		ok = ok && (other == s || other.peer != s.peer || !other.bound)
+	}
+	was := s.bound
+	t.mu.Unlock()
+	if !ok && !was {
+		return
+	}
+	client, err := s.peer.fast.Client()
+	if err != nil {
+		t.relay.counts.add("client_not_bound", 1)
+		s.peer.log.Debug("not bound to the datapath as a client", "error", err)
+		return
+	}
+	t.mu.Lock()
+	if s.leaving {
+		t.mu.Unlock()
+		return
+	}
+	s.bound, s.client = true, client
+	t.mu.Unlock()
+	set := &sub
+	if !ok { // paused meanwhile
+		set = nil
+	}
+	if err := t.relay.cfg.Datapath.SetSubscription(t.id, client, set); err != nil {
+		t.relay.counts.add("subscription_not_bound", 1)
+		t.log.Debug("subscription not bound to the datapath", "error", err)
+	}
+}
+
+// datapathSubscription returns the subscription as the datapath needs it; ok is false if it cannot serve it. The alias must be known.
+func (s *subscriber) datapathSubscription() (sub datapath.Subscription, ok bool) {
+	first := s.start.Group
+	if s.start.Object > 0 {
+		first++ // the datapath knows whole groups only
+	}
+	sub = datapath.Subscription{Alias: s.alias, FirstGroup: first, Priority: s.priority}
+	if s.hasEnd {
+		if sub.LastGroup = s.last; s.last == 0 {
+			return sub, false // it would mean that there is no end
+		}
+	}
+	return sub, !s.leaving && !s.paused
+}
+
+// unbindSubscriber takes a subscriber that leaves out of the datapath, before its streams are ended.
+func (t *track) unbindSubscriber(s *subscriber) {
+	t.binding.Lock()
+	defer t.binding.Unlock()
+	t.mu.Lock()
+	s.leaving = true
+	bound := s.bound
+	t.mu.Unlock()
+	if !bound || t.failed() {
+		return
+	}
+	if err := t.relay.cfg.Datapath.SetSubscription(t.id, s.client, nil); err != nil {
+		t.relay.counts.add("subscription_not_unbound", 1)
+		t.log.Debug("subscription not taken out of the datapath", "error", err)
+	}
+}

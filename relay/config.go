@@ -1,0 +1,99 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/quic-go/quic-go"
+)
+
+// Config says how a relay works. One of Conn and Addr, and TLS, are needed; the zero value of everything else means its
+// default.
+type Config struct {
+	// Conn is the socket to serve. It stays open when the relay closes, unless there is a packet boundary (Datapath or Null),
+	// which owns it.
+	Conn net.PacketConn
+	// Addr is the UDP address to listen on if Conn is nil, as in "[::]:4443".
+	Addr string
+	// TLS has the relay's certificate. NextProtos is replaced.
+	TLS *tls.Config
+	// Datapath forwards packets; nil: everything is forwarded in userspace. The caller closes it, after the relay.
+	Datapath datapath.Datapath
+	// Null leaves packets on the wire unprotected: for labs alone. All parties need it.
+	Null bool
+	// Drafts are the MoQ drafts to speak; default 16 and 14.
+	Drafts []int
+	// QUIC overrides the relay's QUIC configuration; EnableDatagrams is set and Allow0RTT cleared in any case.
+	QUIC *quic.Config
+	// Linger is how long a track is kept subscribed to when its last subscriber has left; default 1 s, negative: not at all.
+	Linger time.Duration
+	// MaxBacklog bounds the bytes that wait for one subscriber; beyond it, the stream that would add to them is reset.
+	// Default 16 MiB.
+	MaxBacklog int
+	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
+	MaxStreams int
+	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
+	WriteTimeout time.Duration
+	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
+	SetupTimeout time.Duration
+	// Logger is for what an operator wants to know; default: discarded.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.TLS == nil {
+		return c, errors.New("relay needs a TLS configuration with a certificate")
+	}
+	if c.Conn == nil && c.Addr == "" {
+		return c, errors.New("relay needs a socket or an address to listen on")
+	}
+	if len(c.Drafts) == 0 {
+		c.Drafts = []int{int(wire.Draft16), int(wire.Draft14)}
+	}
+	c.TLS = c.TLS.Clone()
+	c.TLS.NextProtos = nil
+	for _, d := range c.Drafts {
+		if d != int(wire.Draft14) && d != int(wire.Draft16) {
+			return c, fmt.Errorf("MoQ draft %d is not supported: use 14 or 16", d)
+		}
+		if alpn := wire.Draft(d).ALPN(); !slices.Contains(c.TLS.NextProtos, alpn) {
+			c.TLS.NextProtos = append(c.TLS.NextProtos, alpn)
+		}
+	}
+	if c.QUIC == nil {
+		c.QUIC = &quic.Config{
+			MaxIdleTimeout:        30 * time.Second,
+			KeepAlivePeriod:       10 * time.Second,
+			MaxIncomingStreams:    1,       // the control stream
+			MaxIncomingUniStreams: 1 << 16, // a publisher may use one for each frame
+		}
+	} else {
+		c.QUIC = c.QUIC.Clone()
+	}
+	c.QUIC.EnableDatagrams = true
+	c.QUIC.Allow0RTT = false
+	c.Linger = or(c.Linger, time.Second)
+	c.MaxBacklog = or(c.MaxBacklog, 16<<20)
+	c.MaxStreams = or(c.MaxStreams, 4096)
+	c.WriteTimeout = or(c.WriteTimeout, 10*time.Second)
+	c.SetupTimeout = or(c.SetupTimeout, 10*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

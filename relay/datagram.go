@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/quicadapt"
+	"github.com/quic-go/quic-go"
+)
+
+// datagramQueue is how many datagrams wait for one peer. quic-go blocks when it has 32.
+const datagramQueue = 128
+
+// readDatagrams forwards the datagrams of a publisher until its session ends.
+func (p *peer) readDatagrams() {
+	ctx := p.conn.Context()
+	for {
+		var d quicadapt.Datagram
+		var err error
+		if p.bound {
+			d, err = p.fast.ReceiveUpstreamDatagram(ctx)
+		} else {
+			d.Data, err = p.conn.ReceiveDatagram(ctx)
+		}
+		if err != nil {
+			return
+		}
+		o, err := wire.ParseObjectDatagram(d.Data, p.draft)
+		if err != nil {
+			p.violation(fmt.Errorf("datagram: %w", err))
+			return
+		}
+		t, _ := p.track(o.TrackAlias)
+		if t == nil {
+			p.relay.counts.add("unknown_alias", 1)
+			continue
+		}
+		t.datagram(&d, &o)
+	}
+}
+
+// datagram sends a datagram on to the subscribers that want it and that the datapath has not sent it to. One that
+// has not been sent SUBSCRIBE_OK is passed over: moqtransport ends its session on an alias that it does not know.
+func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
+	t.datagrams.Add(1)
+	if o.DefaultPriority {
+		o.Priority = t.sub.DefaultPriority
+	}
+	l := moq.Location{Group: o.Group, Object: o.ObjectID}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.content || t.largest.Less(l) {
+		t.content, t.largest = true, l
+	}
+	for _, s := range t.subs {
+		if s.bound && s.peer.fast.DatagramForwarded(t.upstream, d) {
+			s.datagrams.Add(1)
+			s.forwarded.Add(1)
+			continue
+		}
+		if s.leaving || !s.wants(o.Group) || l.Less(s.start) {
+			continue
+		}
+		select {
+		case <-s.accepted:
+			s.sendDatagram(d.Data, o)
+		default:
+			s.lost.Add(1)
+			t.relay.counts.add("datagram_too_early", 1)
+		}
+	}
+}
+
+// sendDatagram queues a datagram for the subscriber's peer.
+func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
+	counts := &s.track.relay.counts
+	var b []byte
+	if from, to := s.track.publisher.draft, s.peer.draft; from == to {
+		b = wire.RewriteDatagramAlias(make([]byte, 0, len(data)+8), data, o, s.alias)
+	} else {
+		var err error
+		if b, err = transcodeDatagram(o, s.alias, from, to); err != nil {
+			counts.add("malformed_extensions", 1)
+			s.lost.Add(1)
+			return
+		}
+	}
+	queue := s.peer.datagramQueue()
+	select {
+	case queue <- outDatagram{s, b}:
+	default:
+		counts.add("datagram_queue_full", 1)
+		s.lost.Add(1)
+	}
+}
+
+// transcodeDatagram writes a datagram in another draft.
+func transcodeDatagram(o *wire.ObjectDatagram, alias uint64, from, to wire.Draft) ([]byte, error) {
+	c := *o
+	c.TrackAlias, c.DefaultPriority = alias, false
+	if to == wire.Draft16 && c.HasStatus {
+		c.Extensions = nil // not allowed there
+		if c.Status == wire.StatusDoesNotExist {
+			return nil, errMalformedExtensions // draft 16 has no such status
+		}
+	}
+	var err error
+	if c.Extensions, err = wire.TranscodeExtensions(nil, c.Extensions, from, to); err != nil {
+		return nil, errMalformedExtensions
+	}
+	return c.Append(nil, to), nil
+}
+
+type outDatagram struct {
+	s *subscriber
+	b []byte
+}
+
+// datagramQueue returns the queue of datagrams to the peer. The first call starts a goroutine that empties it, since
+// quic-go blocks while a connection cannot send.
+func (p *peer) datagramQueue() chan<- outDatagram {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.datagrams == nil {
+		p.datagrams = make(chan outDatagram, datagramQueue)
+		p.relay.spawn(p.sendDatagrams)
+	}
+	return p.datagrams
+}
+
+func (p *peer) sendDatagrams() {
+	for {
+		select {
+		case d := <-p.datagrams:
+			err := p.session.SendDatagram(d.b)
+			var size *quic.DatagramTooLargeError
+			switch {
+			case err == nil:
+				d.s.datagrams.Add(1)
+				d.s.bytes.Add(uint64(len(d.b)))
+			case errors.As(err, &size):
+				p.relay.counts.add("datagram_too_large", 1)
+				d.s.lost.Add(1)
+			default:
+				p.relay.counts.add("datagram_not_sent", 1)
+				d.s.lost.Add(1)
+			}
+		case <-p.conn.Context().Done():
+			return
+		}
+	}
+}

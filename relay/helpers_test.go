@@ -1,0 +1,257 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Eyevinn/moqtransport"
+	"github.com/Eyevinn/moqtransport/quicmoq"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/relay"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/testutils/simnet"
+)
+
+// certificate makes a self-signed certificate, once: the tests do not verify it.
+var certificate = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
+
+// world is a relay in a simulated network with a one-way delay of 5 ms, in virtual time.
+type world struct {
+	t     *testing.T
+	ctx   context.Context // see context
+	net   simnet.PerfectRouter
+	links []*simnet.SimulatedLink
+	relay *relay.Relay
+	addr  *net.UDPAddr
+	hosts byte
+	lossy *lossyRouter // between hosts; nil: nothing is lost
+}
+
+// context returns a context that ends after some virtual minutes: what hangs fails.
+func (w *world) context() context.Context {
+	if w.ctx == nil {
+		var cancel context.CancelFunc
+		w.ctx, cancel = context.WithTimeout(w.t.Context(), 5*time.Minute)
+		w.t.Cleanup(cancel)
+	}
+	return w.ctx
+}
+
+const delay = 5 * time.Millisecond
+
+// inWorld runs a test in a world of its own. When it returns, no goroutine may be left: synctest sees to that.
+func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
+	t.Helper()
+	cert := certificate()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t}
+		var pc net.PacketConn
+		pc, w.addr = w.host()
+		cfg.Conn = pc
+		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+		r, err := relay.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.relay = r
+		done := make(chan error)
+		go func() { done <- r.Serve(t.Context()) }()
+		test(w)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, relay.ErrClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+		_ = pc.Close()
+		time.Sleep(time.Minute) // virtual: timers run out
+		for _, l := range w.links {
+			_ = l.Close()
+		}
+	})
+}
+
+func (w *world) host() (net.PacketConn, *net.UDPAddr) {
+	w.hosts++
+	addr := &net.UDPAddr{IP: net.IPv4(1, 0, 0, w.hosts), Port: 4443}
+	link := &simnet.SimulatedLink{Latency: delay, UploadPacket: &w.net}
+	if w.lossy != nil {
+		link.UploadPacket = w.lossy
+	}
+	pc := simnet.NewBlockingSimConn(addr, link)
+	w.net.AddNode(addr, link)
+	w.links = append(w.links, link)
+	link.Start()
+	return pc, addr
+}
+
+// dial connects a stock quic-go client to the relay.
+func (w *world) dial(d wire.Draft, qc *quic.Config) *quic.Conn {
+	w.t.Helper()
+	pc, _ := w.host()
+	tr := &quic.Transport{Conn: pc}
+	if qc == nil {
+		qc = &quic.Config{MaxIncomingUniStreams: 1000}
+	}
+	qc.EnableDatagrams = true
+	c, err := tr.Dial(w.context(), w.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{d.ALPN()}}, qc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	context.AfterFunc(c.Context(), func() { _ = tr.Close(); _ = pc.Close() })
+	w.t.Cleanup(func() { _ = c.CloseWithError(0, "") })
+	return c
+}
+
+// stock is a moqtransport session; a publisher accepts every subscription and hands it to subs.
+type stock struct {
+	*moqtransport.Session
+	conn *quic.Conn
+	subs chan *moqtransport.SubscribeResponseWriter
+	asks chan *moqtransport.SubscribeMessage
+}
+
+func (w *world) stock(d wire.Draft, namespaces ...string) *stock {
+	w.t.Helper()
+	p := &stock{
+		conn: w.dial(d, nil),
+		subs: make(chan *moqtransport.SubscribeResponseWriter, 100), asks: make(chan *moqtransport.SubscribeMessage, 100),
+	}
+	p.Session = &moqtransport.Session{
+		InitialMaxRequestID: 100,
+		Handler:             moqtransport.HandlerFunc(func(rw moqtransport.ResponseWriter, _ *moqtransport.Message) {}),
+		SubscribeHandler: moqtransport.SubscribeHandlerFunc(func(rw *moqtransport.SubscribeResponseWriter, m *moqtransport.SubscribeMessage) {
+			if m.Track == "refused" {
+				_ = rw.Reject(moqtransport.ErrorCodeSubscribeUnauthorized, "not for you")
+				return
+			}
+			if err := rw.Accept(); err != nil {
+				w.t.Error(err)
+			}
+			p.subs <- rw
+			p.asks <- m
+		}),
+	}
+	if err := p.Run(quicmoq.NewClient(p.conn)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = p.Close() })
+	for _, ns := range namespaces {
+		if err := p.Announce(w.context(), []string{ns}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// session connects with package moq, which shows streams as they are.
+func (w *world) session(d wire.Draft, qc *quic.Config) (*moq.Session, *quic.Conn) {
+	w.t.Helper()
+	c := w.dial(d, qc)
+	s, err := moq.Connect(w.context(), c, moq.Handlers{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s, c
+}
+
+// rawStream is a data stream as it arrived.
+type rawStream struct {
+	header wire.SubgroupHeader
+	data   []byte // the whole stream
+	err    error  // nil: it ended with FIN
+}
+
+func readStream(w *world, s *moq.Session) rawStream {
+	w.t.Helper()
+	rs, err := s.AcceptDataStream(w.context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var r rawStream
+	r.data, r.err = io.ReadAll(rs)
+	if r.header, err = wire.ParseSubgroupHeader(r.data, s.Draft()); err != nil {
+		w.t.Fatalf("stream %x…: %v", r.data[:min(len(r.data), 40)], err)
+	}
+	return r
+}
+
+// object is an object with what a relay has to keep.
+type object struct {
+	group, subgroup, id uint64
+	priority            uint8
+	extensions, payload string
+}
+
+func (o object) String() string {
+	return fmt.Sprintf("%d/%d/%d priority %d extensions %q payload %d bytes", o.group, o.subgroup, o.id, o.priority, o.extensions, len(o.payload))
+}
+
+// objects parses a stream.
+func (r *rawStream) objects(t *testing.T, d wire.Draft) (out []object) {
+	t.Helper()
+	var or wire.ObjectReader
+	or.Init(&r.header, d)
+	b := r.data[r.header.Len:]
+	for len(b) > 0 {
+		var o wire.Object
+		n, err := or.ParseHeader(b, &o)
+		if err != nil || o.Payload == nil && o.PayloadLen > 0 {
+			if r.err == nil {
+				t.Fatalf("object is cut off: %v", err)
+			}
+			return out
+		}
+		subgroup, _ := or.Subgroup()
+		var ext bytes.Buffer
+		if err := wire.ParseExtensions(o.Extensions, d, func(e wire.ExtensionHeader) bool {
+			fmt.Fprintf(&ext, "%d=%d%q ", e.Type, e.Value, e.Bytes)
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, object{r.header.Group, subgroup, o.ID, r.header.Priority, ext.String(), string(o.Payload)})
+		b = b[n+int(o.PayloadLen):]
+	}
+	return out
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sleep lets virtual seconds pass.
+func sleep(t *testing.T, seconds int) {
+	t.Helper()
+	time.Sleep(time.Duration(seconds) * time.Second)
+	synctest.Wait()
+}

@@ -1,0 +1,102 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/quicadapt"
+	"github.com/quic-go/quic-go"
+)
+
+// conn is a QUIC connection of the relay: a *quic.Conn, or a *quicadapt.Conn where there is a packet boundary.
+type conn interface {
+	moq.QUIC
+	ReceiveDatagram(context.Context) ([]byte, error)
+	RemoteAddr() net.Addr
+}
+
+// fastConn is what a connection offers in addition where there is a datapath. *quicadapt.Conn implements it.
+type fastConn interface {
+	// Upstream and Client make the connection known to the datapath. They may be called again.
+	Upstream() (datapath.UpstreamID, error)
+	Client() (datapath.ClientID, error)
+	// FastStream returns the sender of the stream that the datapath opened on this connection for a stream of the
+	// upstream, or nil. It answers truly once bytes of that stream have been read, and is asked once.
+	FastStream(up datapath.UpstreamID, stream uint64) *quicadapt.FastStream
+	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramForwarded.
+	ReceiveUpstreamDatagram(context.Context) (quicadapt.Datagram, error)
+	DatagramForwarded(up datapath.UpstreamID, d *quicadapt.Datagram) bool
+}
+
+var (
+	_ conn     = (*quic.Conn)(nil)
+	_ conn     = (*quicadapt.Conn)(nil)
+	_ fastConn = (*quicadapt.Conn)(nil)
+)
+
+// listener accepts connections on the relay's socket.
+type listener struct {
+	accept func(context.Context) (conn, error)
+	addr   net.Addr
+	close  func() error
+}
+
+// listen opens the socket. A packet boundary is there only if something needs it: it costs a few percent.
+func listen(cfg *Config) (*listener, error) {
+	pc := cfg.Conn
+	if pc == nil {
+		var err error
+		if pc, err = net.ListenPacket("udp", cfg.Addr); err != nil {
+			return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
+		}
+	}
+	l, err := listenOn(pc, cfg)
+	if err != nil && cfg.Conn == nil {
+		err = errors.Join(err, pc.Close())
+	}
+	return l, err
+}
+
+func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
+	if cfg.Datapath != nil || cfg.Null {
+		b, err := quicadapt.New(pc, quicadapt.Config{Datapath: cfg.Datapath, Null: cfg.Null, Logger: cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+		ln, err := b.Listen(cfg.TLS, cfg.QUIC)
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		accept := func(ctx context.Context) (conn, error) {
+			c, err := ln.Accept(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		}
+		return &listener{accept, ln.Addr(), func() error { return errors.Join(ln.Close(), b.Close()) }}, nil
+	}
+	tr := &quic.Transport{Conn: pc}
+	ln, err := tr.Listen(cfg.TLS, cfg.QUIC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %v: %w", pc.LocalAddr(), err)
+	}
+	accept := func(ctx context.Context) (conn, error) {
+		c, err := ln.Accept(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	return &listener{accept, ln.Addr(), func() error {
+		err := errors.Join(ln.Close(), tr.Close())
+		if cfg.Conn == nil {
+			err = errors.Join(err, pc.Close())
+		}
+		return err
+	}}, nil
+}

@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// aliasTimeout is how long a stream may precede the SUBSCRIBE_OK that names its track.
+const aliasTimeout = 2 * time.Second
+
+// peer is a session with a publisher or subscriber, or both.
+type peer struct {
+	relay   *Relay
+	conn    conn
+	fast    fastConn // nil: no datapath
+	session *moq.Session
+	draft   wire.Draft
+	log     *slog.Logger
+	evict   evictions
+
+	publishing sync.Once // then bound and upstream are set, and datagrams are read
+	bound      bool      // to the datapath, as a publisher
+	upstream   datapath.UpstreamID
+
+	mu        sync.Mutex
+	aliases   map[uint64]*track // tracks that this peer publishes and that are subscribed to
+	added     chan struct{}     // closed and replaced when an alias is added
+	datagrams chan outDatagram  // to the peer; made when first needed
+
+	namespaces map[string]struct{} // guarded by relay.mu
+}
+
+// serve runs a session until it ends.
+func (r *Relay) serve(c conn) {
+	p := &peer{
+		relay: r, conn: c, log: r.cfg.Logger.With("remote", c.RemoteAddr().String()),
+		aliases: make(map[uint64]*track), added: make(chan struct{}), namespaces: make(map[string]struct{}),
+	}
+	if fc, ok := c.(fastConn); ok && r.cfg.Datapath != nil {
+		p.fast = fc
+	}
+	// Handlers may run before Accept returns.
+	ready := make(chan struct{})
+	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.SetupTimeout)
+	session, err := moq.Accept(ctx, c, moq.Handlers{
+		Announce:   func(ns []string) error { <-ready; return r.announce(p, ns) },
+		Unannounce: func(ns []string) { <-ready; r.unannounce(p, ns) },
+		Subscribe: func(req *moq.Request) {
+			<-ready
+			if p.session != nil && r.begin() {
+				defer r.running.Done()
+				r.subscribe(p, req)
+			}
+		},
+		Update: func(req *moq.Request) { <-ready; r.update(p, req) },
+	})
+	cancel()
+	if err != nil {
+		close(ready)
+		p.log.Warn("session could not be set up", "error", err)
+		return
+	}
+	p.session, p.draft = session, session.Draft()
+	r.mu.Lock()
+	r.peers[p] = struct{}{}
+	stopped := r.stopped
+	r.mu.Unlock()
+	close(ready)
+	if stopped {
+		_ = session.Close(moq.CodeNoError, "relay is shutting down")
+	}
+	p.log.Info("session started", "draft", p.draft.String())
+	p.acceptStreams()
+	r.removePeer(p)
+	p.log.Info("session ended", "cause", context.Cause(c.Context()))
+}
+
+// acceptStreams starts a reader for every stream of the peer, until the session ends.
+func (p *peer) acceptStreams() {
+	for {
+		rs, err := p.session.AcceptDataStream(p.conn.Context())
+		if err != nil {
+			return
+		}
+		if !p.relay.spawn(func() { p.readStream(rs) }) {
+			return
+		}
+	}
+}
+
+// addAlias makes a track known under the alias that the peer uses for it.
+func (p *peer) addAlias(alias uint64, t *track) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.aliases[alias] = t
+	close(p.added)
+	p.added = make(chan struct{})
+}
+
+func (p *peer) removeAlias(alias uint64, t *track) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.aliases[alias] == t {
+		delete(p.aliases, alias)
+	}
+}
+
+func (p *peer) track(alias uint64) (*track, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.aliases[alias], p.added
+}
+
+// awaitTrack returns the track with an alias, and waits for it a while: a stream may be faster than the control message
+// that names its track.
+func (p *peer) awaitTrack(alias uint64) *track {
+	t, added := p.track(alias)
+	if t != nil {
+		return t
+	}
+	timeout := time.NewTimer(aliasTimeout)
+	defer timeout.Stop()
+	for {
+		select {
+		case <-added:
+		case <-timeout.C:
+			return nil
+		case <-p.conn.Context().Done():
+			return nil
+		}
+		if t, added = p.track(alias); t != nil {
+			return t
+		}
+	}
+}
+
+// violation ends the session for what the peer sent on a data stream or in a datagram.
+func (p *peer) violation(err error) {
+	p.log.Warn("protocol violation", "error", err)
+	_ = p.session.Close(moq.CodeProtocolViolation, err.Error())
+}
+
+// publish readies the peer for tracks of its own, before the first is subscribed to: what it sends for them is then known
+// to come from a publisher.
+func (p *peer) publish() {
+	p.publishing.Do(func() {
+		if p.fast != nil {
+			var err error
+			if p.upstream, err = p.fast.Upstream(); err != nil {
+				p.relay.counts.add("upstream_not_bound", 1)
+				p.log.Warn("publisher not bound to the datapath", "error", err)
+			}
+			p.bound = err == nil
+		}
+		p.relay.spawn(p.readDatagrams)
+	})
+}
+
+// evictions collects the datapath's entries of streams that have ended. Evicting one makes lower streams that the
+// datapath has not seen slow for ever, so that it waits a little for those that were reordered.
+type evictions struct {
+	mu   sync.Mutex
+	keys []datapath.StreamKey
+}
+
+const evictDelay = 200 * time.Millisecond
+
+func (p *peer) evictLater(up datapath.UpstreamID, stream uint64) {
+	e := &p.evict
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys = append(e.keys, datapath.StreamKey{Upstream: up, Client: datapath.NoClient, Stream: stream})
+	if len(e.keys) > 1 {
+		return
+	}
+	time.AfterFunc(evictDelay, func() {
+		e.mu.Lock()
+		keys := e.keys
+		e.keys = nil
+		e.mu.Unlock()
+		if p.conn.Context().Err() != nil {
+			return // everything of the upstream goes with its connection
+		}
+		if err := p.relay.cfg.Datapath.Evict(keys); err != nil {
+			p.relay.counts.add("evict_failed", uint64(len(keys)))
+			p.log.Debug("eviction failed", "error", err)
+		}
+	})
+}

@@ -1,0 +1,169 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fastrelay/fastrelay/internal/moq"
+)
+
+// key makes a map key of a namespace and perhaps a track name. Fields may hold any bytes.
+func key(fields ...string) string {
+	var b strings.Builder
+	for _, f := range fields {
+		fmt.Fprintf(&b, "%d:%s", len(f), f)
+	}
+	return b.String()
+}
+
+func trackKey(namespace []string, track string) string { return key(namespace...) + "/" + key(track) }
+
+func (r *Relay) announce(p *peer, namespace []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := key(namespace...)
+	if _, ok := p.namespaces[k]; ok {
+		return nil
+	}
+	p.namespaces[k] = struct{}{}
+	r.namespaces[k] = append(r.namespaces[k], p)
+	p.log.Info("namespace announced", "namespace", strings.Join(namespace, "/"))
+	return nil
+}
+
+func (r *Relay) unannounce(p *peer, namespace []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.withdraw(p, key(namespace...))
+}
+
+// withdraw needs r.mu.
+func (r *Relay) withdraw(p *peer, k string) {
+	delete(p.namespaces, k)
+	left := slices.DeleteFunc(r.namespaces[k], func(q *peer) bool { return q == p })
+	if len(left) == 0 {
+		delete(r.namespaces, k)
+		return
+	}
+	r.namespaces[k] = left
+}
+
+func (r *Relay) removePeer(p *peer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.peers, p)
+	for k := range p.namespaces {
+		r.withdraw(p, k)
+	}
+}
+
+// publisher returns who announced the longest prefix of a namespace, and of those the one who did so last: a publisher
+// that comes back is there before the relay notices that it was gone. It needs r.mu.
+func (r *Relay) publisher(namespace []string) *peer {
+	for n := len(namespace); n > 0; n-- {
+		if ps := r.namespaces[key(namespace[:n]...)]; len(ps) > 0 {
+			return ps[len(ps)-1]
+		}
+	}
+	return nil
+}
+
+// subscribe serves a subscription from its beginning to its end.
+func (r *Relay) subscribe(p *peer, req *moq.Request) {
+	o := req.Options()
+	if o.Filter == moq.FilterAbsoluteRange && o.EndGroup < o.Start.Group {
+		_ = req.Reject(moq.SubscribeInvalidRange, "the range ends before it starts")
+		return
+	}
+	t := r.enter(req.Namespace, req.Track)
+	if t == nil {
+		_ = req.Reject(moq.SubscribeTrackDoesNotExist,
+			fmt.Sprintf("track does not exist: nobody publishes namespace %q", strings.Join(req.Namespace, "/")))
+		return
+	}
+	defer t.exit()
+	timeout := time.NewTimer(r.cfg.SetupTimeout)
+	defer timeout.Stop()
+	select {
+	case <-t.ready:
+	case <-timeout.C:
+		_ = req.Reject(moq.SubscribeTimeout, "publisher does not answer")
+		return
+	case <-req.Unsubscribed():
+		_ = req.Reject(moq.SubscribeInternal, "unsubscribed")
+		return
+	}
+	if t.err != nil {
+		code, reason := uint64(moq.SubscribeInternal), "publisher cannot be reached"
+		var refused *moq.SubscribeError
+		switch {
+		case errors.As(t.err, &refused):
+			code, reason = refused.Code, refused.Reason
+		case errors.Is(t.err, context.DeadlineExceeded):
+			code, reason = moq.SubscribeTimeout, "publisher does not answer"
+		}
+		_ = req.Reject(code, reason)
+		return
+	}
+	t.serve(p, req)
+}
+
+// enter returns the track, subscribing to it upstream if nobody has yet, and counts the caller in until it calls
+// exit. It returns nil if nobody publishes the track.
+func (r *Relay) enter(namespace []string, name string) *track {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := trackKey(namespace, name)
+	if t := r.tracks[k]; t != nil {
+		t.users++
+		if t.linger != nil {
+			t.linger.Stop()
+			t.linger = nil
+		}
+		return t
+	}
+	p := r.publisher(namespace)
+	if p == nil || r.stopped {
+		return nil
+	}
+	t := newTrack(r, p, namespace, name, k)
+	t.users = 1
+	r.tracks[k] = t
+	r.running.Go(t.run)
+	return t
+}
+
+// exit counts a caller of enter out. The last one leaves the track subscribed to for a while.
+func (t *track) exit() {
+	r := t.relay
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.users--; t.users > 0 || r.tracks[t.key] != t {
+		return
+	}
+	if r.cfg.Linger <= 0 || t.failed() {
+		r.drop(t)
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(r.cfg.Linger, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if t.linger == timer { // and not stopped too late
+			r.drop(t)
+		}
+	})
+	t.linger = timer
+}
+
+// drop takes a track out of the relay: later subscriptions make a new one. It needs r.mu.
+func (r *Relay) drop(t *track) {
+	if r.tracks[t.key] == t {
+		delete(r.tracks, t.key)
+	}
+	t.cancel()
+}

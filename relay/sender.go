@@ -1,0 +1,275 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/quic-go/quic-go"
+)
+
+var errBehind = errors.New("subscriber is too far behind")
+
+// sender copies a stream to one subscriber through quic-go. It runs on a goroutine of its own, which flow control blocks.
+type sender struct {
+	s      *subscriber
+	st     *stream
+	at     cursor
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// What it begins with: the stream's header, and with first that of an object, whose payload at is the start of.
+	first      *wire.Object
+	subgroup   uint64            // of the stream; valid with first
+	transcoder *transcoder       // across drafts
+	objects    wire.ObjectReader // after first, with transcoder
+	out        *quic.SendStream  // once open
+
+	// Guarded by st.mu.
+	owed, paid int
+}
+
+// addSender gives s a sender: of all bytes of the stream, or, with whole false, of the objects from the next one on that
+// s wants. It needs track.mu.
+func (st *stream) addSender(s *subscriber, transcode, whole bool) {
+	r := st.track.relay
+	if int(s.waiting.Load()) >= r.cfg.MaxStreams {
+		r.counts.add("too_many_streams", 1)
+		s.lost.Add(1)
+		return
+	}
+	w := &sender{s: s, st: st}
+	w.ctx, w.cancel = context.WithCancelCause(s.ctx)
+	if transcode {
+		w.transcoder = &transcoder{from: st.track.publisher.draft, to: s.peer.draft}
+	}
+	s.senders.Add(1)
+	s.waiting.Add(1)
+	st.mu.Lock()
+	if !whole {
+		if !st.finished {
+			st.idle = append(st.idle, w)
+			st.mu.Unlock()
+			return
+		}
+		st.mu.Unlock()
+		w.finish()
+		return
+	}
+	w.at = cursor{st.tail, st.header.Len} // nothing but the header is published yet
+	st.senders = append(st.senders, w)
+	st.mu.Unlock()
+	go w.run()
+}
+
+// activate starts the senders that an object is the first for. It needs track.mu.
+func (st *stream) activate(o *wire.Object, at cursor) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.idle) == 0 {
+		return
+	}
+	subgroup, _ := st.objects.Subgroup()
+	l := moq.Location{Group: st.header.Group, Object: o.ID}
+	st.idle = slices.DeleteFunc(st.idle, func(w *sender) bool {
+		if l.Less(w.s.start) || w.transcoder != nil && !w.transcoder.takes(o) {
+			return false
+		}
+		first := *o
+		first.Extensions = slices.Clone(o.Extensions)
+		first.Payload = nil
+		w.first, w.subgroup, w.objects, w.at = &first, subgroup, st.objects, at
+		st.senders = append(st.senders, w)
+		go w.run()
+		return true
+	})
+}
+
+// owe notes n more bytes that the sender has to send. It needs st.mu.
+func (w *sender) owe(n int) {
+	w.owed += n
+	if w.s.backlog.Add(int64(n)) > int64(w.st.track.relay.cfg.MaxBacklog) {
+		w.cancel(errBehind)
+	}
+}
+
+// finish is the sender's end.
+func (w *sender) finish() {
+	w.st.mu.Lock()
+	w.st.senders = slices.DeleteFunc(w.st.senders, func(o *sender) bool { return o == w })
+	w.s.backlog.Add(int64(w.paid - w.owed))
+	w.st.mu.Unlock()
+	w.cancel(nil)
+	w.s.waiting.Add(-1)
+	w.s.senders.Done()
+}
+
+func (w *sender) run() {
+	defer w.finish()
+	select {
+	case <-w.s.accepted:
+	case <-w.ctx.Done():
+		return
+	}
+	cfg := &w.st.track.relay.cfg
+	prefix, err := w.prefix()
+	if err != nil {
+		w.lose(err)
+		return
+	}
+	opening, cancel := context.WithTimeoutCause(w.ctx, cfg.WriteTimeout, errBehind)
+	w.out, err = w.s.peer.session.OpenDataStream(opening)
+	cancel()
+	if err != nil {
+		w.lose(context.Cause(opening))
+		return
+	}
+	w.s.opened.Add(1)
+	w.s.slow.Add(1)
+	// Eight urgencies for 256 priorities; within one, older streams come first.
+	w.out.SetPriority(int8(w.st.header.Priority>>5), false)
+	stop := context.AfterFunc(w.ctx, func() {
+		w.out.CancelWrite(quic.StreamErrorCode(resetCode(context.Cause(w.ctx))))
+		w.st.mu.Lock() // so that next is either before its check or in its wait
+		w.st.grown.Broadcast()
+		w.st.mu.Unlock()
+	})
+	err = w.copy(prefix)
+	if !stop() && err == nil {
+		err = context.Cause(w.ctx)
+	}
+	if err == nil {
+		err = w.out.Close()
+	}
+	if err != nil {
+		w.out.CancelWrite(quic.StreamErrorCode(resetCode(err)))
+		w.lose(err)
+	}
+}
+
+// lose counts a stream that did not arrive whole.
+func (w *sender) lose(err error) {
+	if w.s.ctx.Err() != nil {
+		return // the subscriber has left: nothing is lost
+	}
+	w.s.lost.Add(1)
+	counts := &w.st.track.relay.counts
+	var remote *quic.StreamError
+	switch {
+	case errors.Is(err, errBehind) || errors.Is(context.Cause(w.ctx), errBehind):
+		counts.add("too_far_behind", 1)
+	case errors.As(err, &remote) && remote.Remote:
+		counts.add("subscriber_stopped", 1)
+	case errors.Is(err, errMalformedExtensions):
+		counts.add("malformed_extensions", 1)
+	}
+}
+
+// resetError says that the publisher's stream ended without FIN.
+type resetError struct{ code uint64 }
+
+func (resetError) Error() string { return "publisher's stream was reset" }
+
+func resetCode(err error) uint64 {
+	var reset resetError
+	switch {
+	case errors.As(err, &reset):
+		return reset.code
+	case errors.Is(err, errLeft):
+		return codeCancelled
+	case errors.Is(err, errBehind):
+		return codeDeliveryTimeout
+	}
+	return codeInternal
+}
+
+// prefix returns what precedes the bytes that are copied.
+func (w *sender) prefix() ([]byte, error) {
+	st := w.st
+	if w.first == nil {
+		return wire.RewriteAlias(nil, st.head, &st.header, w.s.alias), nil
+	}
+	h := st.header
+	h.TrackAlias = w.s.alias
+	if h.SubgroupMode == wire.SubgroupFirstObject {
+		// The first object of this stream may not be that of the publisher's.
+		h.SubgroupMode, h.Subgroup = wire.SubgroupExplicit, w.subgroup
+	}
+	if w.transcoder != nil {
+		h.DefaultPriority = false // the track's default is said differently or not at all
+		return w.transcoder.object(h.Append(nil, w.transcoder.to), &h, w.first)
+	}
+	b := h.Append(nil, w.s.peer.draft)
+	return wire.AppendObjectHeader(b, w.s.peer.draft, h.Extensions, w.first.ID, w.first.Extensions, w.first.PayloadLen, w.first.Status), nil
+}
+
+// copy sends the prefix and then the stream's bytes, until the stream's end.
+func (w *sender) copy(prefix []byte) error {
+	if err := w.write(prefix); err != nil {
+		return err
+	}
+	if w.transcoder != nil {
+		w.transcoder.start(&w.st.header, w.objects, w.first)
+	}
+	for {
+		b, err := w.st.next(w)
+		if err != nil || b == nil {
+			return err
+		}
+		if w.transcoder != nil {
+			err = w.transcoder.copy(w.write, b)
+		} else {
+			err = w.write(b)
+		}
+		if err != nil {
+			return err
+		}
+		w.st.mu.Lock()
+		w.paid += len(b)
+		w.s.backlog.Add(-int64(len(b)))
+		w.st.mu.Unlock()
+	}
+}
+
+func (w *sender) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_ = w.out.SetWriteDeadline(time.Now().Add(w.st.track.relay.cfg.WriteTimeout))
+	n, err := w.out.Write(b)
+	w.s.bytes.Add(uint64(n))
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return errBehind
+	}
+	return err
+}
+
+// next returns the next bytes for a sender, nil at the stream's end, and an error if that was no FIN or the sender is to stop.
+func (st *stream) next(w *sender) ([]byte, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for {
+		if err := context.Cause(w.ctx); err != nil {
+			return nil, err
+		}
+		c := w.at.chunk
+		switch {
+		case st.err != nil:
+			return nil, resetError{st.code} // at once: what is left is of no use
+		case w.at.off < c.n:
+			b := c.data[w.at.off:c.n:c.n]
+			w.at.off = c.n
+			return b, nil
+		case c.next != nil:
+			w.at = cursor{c.next, 0}
+		case st.finished:
+			return nil, nil
+		default:
+			st.grown.Wait()
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// Error codes of streams that are reset (draft-16, section "Closing Subgroup Streams"; draft 14 has the first four).
+const (
+	codeInternal        = 0x0
+	codeCancelled       = 0x1
+	codeDeliveryTimeout = 0x2
+)
+
+var errLeft = errors.New("subscriber has left")
+
+// subscriber is one peer's subscription to a track.
+type subscriber struct {
+	track  *track
+	peer   *peer
+	req    *moq.Request
+	ctx    context.Context // ends when the peer has left
+	cancel context.CancelCauseFunc
+
+	accepted chan struct{} // closed when SUBSCRIBE_OK was sent; then alias is set
+	alias    uint64
+
+	senders sync.WaitGroup // of slow streams
+	backlog atomic.Int64   // bytes that wait in them
+	waiting atomic.Int32   // their number
+
+	// Guarded by track.mu.
+	start    moq.Location
+	hasEnd   bool
+	last     uint64 // group, with hasEnd
+	priority uint8
+	paused   bool
+	leaving  bool
+	bound    bool // the datapath was asked to serve it
+	client   datapath.ClientID
+
+	opened, fast, slow, bytes, datagrams, forwarded, lost atomic.Uint64 // see SubscriberStats
+}
+
+// serve accepts a subscription and serves it until it ends.
+func (t *track) serve(p *peer, req *moq.Request) {
+	s := &subscriber{track: t, peer: p, req: req, accepted: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(p.conn.Context())
+	defer s.cancel(nil)
+	largest := t.join(s)
+	if p.draft == wire.Draft16 {
+		req.TrackExtensions = t.sub.TrackExtensions
+	}
+	var err error
+	if s.alias, err = req.Accept(largest); err != nil {
+		s.leave()
+		return
+	}
+	close(s.accepted)
+	t.bindSubscriber(s)
+	p.log.Info("subscribed", "track", t.name, "alias", s.alias)
+
+	code, reason := uint64(moq.DoneSubscriptionEnded), "unsubscribed"
+	select {
+	case <-req.Unsubscribed():
+		s.leave()
+	case <-t.over:
+		code, reason = t.code, t.reason
+		done := make(chan struct{})
+		go func() { s.senders.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-req.Unsubscribed():
+		}
+		s.leave()
+	}
+	s.senders.Wait()
+	_ = req.Done(code, s.opened.Load(), reason) // fails only with the session
+	p.log.Info("subscription ended", "track", t.name, "reason", reason)
+}
+
+// join enters s into the track's subscribers and returns the largest object. Objects that begin afterwards are larger, or
+// belong to those that s has not asked for.
+func (t *track) join(s *subscriber) *moq.Location {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var largest *moq.Location
+	if t.content {
+		l := t.largest
+		largest = &l
+	}
+	s.filter(s.req.Options(), largest)
+	t.subs = append(t.subs, s)
+	for st := range t.streams {
+		t.attach(s, st, false)
+	}
+	return largest
+}
+
+// filter sets what s wants (draft-14, section "Filter Types").
+func (s *subscriber) filter(o moq.SubscribeOptions, largest *moq.Location) {
+	s.priority, s.paused = o.Priority, o.Paused
+	switch o.Filter {
+	case moq.FilterAbsoluteStart, moq.FilterAbsoluteRange:
+		s.start = o.Start
+		s.hasEnd, s.last = o.Filter == moq.FilterAbsoluteRange, o.EndGroup
+	case moq.FilterNextGroup:
+		if largest != nil {
+			s.start = moq.Location{Group: largest.Group + 1}
+		}
+	default:
+		if largest != nil {
+			s.start = moq.Location{Group: largest.Group, Object: largest.Object + 1}
+		}
+	}
+}
+
+// wants reports whether s wants objects of a group, wantsAll whether it wants all of them. Both need track.mu.
+func (s *subscriber) wants(group uint64) bool {
+	return !s.paused && group >= s.start.Group && (!s.hasEnd || group <= s.last)
+}
+
+func (s *subscriber) wantsAll(group uint64) bool {
+	return s.wants(group) && (group > s.start.Group || s.start.Object == 0)
+}
+
+// update applies a SUBSCRIBE_UPDATE to streams that begin from now on.
+func (r *Relay) update(p *peer, req *moq.Request) {
+	r.mu.Lock()
+	t := r.tracks[trackKey(req.Namespace, req.Track)]
+	r.mu.Unlock()
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	i := slices.IndexFunc(t.subs, func(s *subscriber) bool { return s.req == req })
+	if i < 0 {
+		t.mu.Unlock()
+		return
+	}
+	s := t.subs[i]
+	o := req.Options()
+	s.priority, s.paused = o.Priority, o.Paused
+	if o.Filter >= moq.FilterAbsoluteStart && s.start.Less(o.Start) {
+		s.start = o.Start
+	}
+	if o.Filter == moq.FilterAbsoluteRange && (!s.hasEnd || o.EndGroup < s.last) {
+		s.hasEnd, s.last = true, o.EndGroup
+	}
+	t.mu.Unlock()
+	select {
+	case <-s.accepted:
+		t.bindSubscriber(s)
+	default: // it is bound later, with what was set here
+	}
+}
+
+// leave ends what is sent to s, first in the datapath.
+func (s *subscriber) leave() {
+	t := s.track
+	t.unbindSubscriber(s)
+	s.cancel(errLeft)
+	t.mu.Lock()
+	streams := make([]*stream, 0, len(t.streams))
+	for st := range t.streams {
+		streams = append(streams, st)
+	}
+	late := s.bound && s.peer.conn.Context().Err() == nil && !t.closed
+	t.mu.Unlock()
+	for _, st := range streams {
+		st.drop(s)
+	}
+	if late {
+		time.AfterFunc(leaveDelay, s.remove)
+		return
+	}
+	s.remove()
+}
+
+// remove takes s out of the track's subscribers, and binds another subscription of its peer that waited for that.
+func (s *subscriber) remove() {
+	t := s.track
+	t.mu.Lock()
+	t.subs = slices.DeleteFunc(t.subs, func(o *subscriber) bool { return o == s })
+	var next *subscriber
+	for _, o := range t.subs {
+		if o.peer == s.peer && !o.leaving {
+			next = o
+		}
+	}
+	was := s.bound
+	t.mu.Unlock()
+	if next != nil && was {
+		select {
+		case <-next.accepted:
+			t.bindSubscriber(next)
+		default:
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// How long the end of a track waits for streams that the publisher has opened: for those that have not come yet, and for
+// those that have not ended.
+const (
+	lateStreams  = 2 * time.Second
+	unendedAfter = 30 * time.Second
+)
+
+// track is one subscription upstream and the subscriptions that it serves.
+type track struct {
+	relay     *Relay
+	publisher *peer
+	namespace []string
+	name      string
+	key       string
+	log       *slog.Logger
+	ctx       context.Context // ends when nobody needs the track any more
+	cancel    context.CancelFunc
+
+	users  int         // callers of enter; guarded by relay.mu
+	linger *time.Timer // guarded by relay.mu
+
+	ready chan struct{} // closed when the publisher has answered; then err and sub are set
+	err   error
+	sub   *moq.Subscription
+
+	over   chan struct{} // closed when the track has ended and all its streams have; then code and reason are set
+	code   uint64
+	reason string
+
+	// The track in the datapath; bound before ready is closed, until over is.
+	bound    bool
+	id       datapath.TrackID
+	upstream datapath.UpstreamID
+	binding  sync.Mutex // serialises changes of subscriptions in the datapath; taken before mu
+
+	mu      sync.Mutex
+	subs    []*subscriber
+	streams map[*stream]struct{} // being read
+	changed chan struct{}        // closed and replaced when a stream begins or ends
+	seen    uint64               // streams that have come
+	closed  bool                 // no stream is taken any more
+	content bool                 // largest is set
+	largest moq.Location         // largest object that has begun
+
+	objects, bytes, datagrams atomic.Uint64
+}
+
+func newTrack(r *Relay, p *peer, namespace []string, name, k string) *track {
+	t := &track{
+		relay: r, publisher: p, namespace: namespace, name: name, key: k,
+		log:   p.log.With("track", strings.Join(namespace, "/")+"/"+name),
+		ready: make(chan struct{}), over: make(chan struct{}), changed: make(chan struct{}),
+		streams: make(map[*stream]struct{}),
+	}
+	t.ctx, t.cancel = context.WithCancel(r.ctx)
+	return t
+}
+
+// failed reports whether the publisher has refused the track, or has ended it.
+func (t *track) failed() bool {
+	select {
+	case <-t.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// run is the track's life.
+func (t *track) run() {
+	defer t.cancel()
+	t.publisher.publish()
+	ctx, cancel := context.WithTimeout(t.ctx, t.relay.cfg.SetupTimeout)
+	t.sub, t.err = t.publisher.session.Subscribe(ctx, t.namespace, t.name, moq.SubscribeOptions{})
+	cancel()
+	if t.err != nil {
+		t.log.Info("subscription refused", "error", t.err)
+		t.remove()
+		close(t.over)
+		close(t.ready)
+		return
+	}
+	if l := t.sub.Largest; l != nil {
+		t.content, t.largest = true, *l
+	}
+	t.bind()
+	t.publisher.addAlias(t.sub.Alias, t)
+	close(t.ready)
+	t.log.Info("track started", "bound", t.bound)
+
+	select {
+	case <-t.ctx.Done():
+		_ = t.sub.Unsubscribe() // fails only with the connection
+		t.code, t.reason = moq.DoneGoingAway, "relay is shutting down"
+	case <-t.sub.Done():
+		var count uint64
+		t.code, count, t.reason = t.sub.Result()
+		if t.publisher.conn.Context().Err() != nil {
+			t.code, t.reason = moq.DoneInternal, "publisher has gone"
+		}
+		t.remove()
+		t.awaitStreams(count)
+	}
+	t.close()
+	t.log.Info("track ended", "code", t.code, "reason", t.reason)
+	close(t.over)
+}
+
+// remove lets later subscriptions make a new track.
+func (t *track) remove() {
+	r := t.relay
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tracks[t.key] == t {
+		delete(r.tracks, t.key)
+	}
+}
+
+// awaitStreams waits until the streams that the publisher opened have come and ended.
+func (t *track) awaitStreams(count uint64) {
+	late := time.NewTimer(lateStreams)
+	defer late.Stop()
+	end := time.NewTimer(unendedAfter)
+	defer end.Stop()
+	missing := true
+	for {
+		t.mu.Lock()
+		missing = missing && t.seen < count
+		reading, changed := len(t.streams), t.changed
+		t.mu.Unlock()
+		if !missing && reading == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			missing = false
+		case <-end.C:
+			return
+		case <-t.publisher.conn.Context().Done():
+			return // the readers notice by themselves
+		}
+	}
+}
+
+// close takes the track off the publisher's streams, and ends those that are left.
+func (t *track) close() {
+	t.unbind()
+	t.publisher.removeAlias(t.sub.Alias, t)
+	t.mu.Lock()
+	t.closed = true
+	left := make([]*stream, 0, len(t.streams))
+	for st := range t.streams {
+		left = append(left, st)
+	}
+	t.mu.Unlock()
+	for _, st := range left {
+		st.rs.CancelRead(codeCancelled)
+	}
+	for {
+		t.mu.Lock()
+		reading, changed := len(t.streams), t.changed
+		t.mu.Unlock()
+		if reading == 0 {
+			return
+		}
+		<-changed
+	}
+}
+
+// signal wakes those who wait for a change of streams. It needs t.mu.
+func (t *track) signal() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// begin enters a stream that has come, and gives every subscriber that wants it a sender. It returns false if the track
+// has ended.
+func (t *track) begin(st *stream) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.seen++
+	t.streams[st] = struct{}{}
+	t.signal()
+	for _, s := range t.subs {
+		t.attach(s, st, true)
+	}
+	return true
+}
+
+// end takes a stream out that has been read to its end.
+func (t *track) end(st *stream) {
+	t.mu.Lock()
+	delete(t.streams, st)
+	t.signal()
+	t.mu.Unlock()
+	if t.bound {
+		t.publisher.evictLater(t.upstream, st.id)
+	}
+}
+
+// attach gives a subscriber a sender for a stream, if it wants any of it. It needs t.mu. A stream that is new to the relay
+// may be one that the datapath has opened for the subscriber.
+func (t *track) attach(s *subscriber, st *stream, isNew bool) {
+	if isNew && s.bound {
+		if fs := s.peer.fast.FastStream(t.upstream, st.id); fs != nil {
+			st.addFast(s, fs)
+			return
+		}
+	}
+	if s.leaving || !s.wants(st.header.Group) {
+		return
+	}
+	same := s.peer.draft == t.publisher.draft
+	switch {
+	case !same:
+		t.relay.counts.add("draft_mismatch", 1)
+	case !isNew:
+		t.relay.counts.add("late_join", 1)
+	}
+	st.addSender(s, !same, isNew && same && s.wantsAll(st.header.Group))
+}
+
+// object notes that an object of a stream has begun, and starts the senders that waited for it.
+func (t *track) object(st *stream, o *wire.Object, at cursor) {
+	t.objects.Add(1)
+	l := moq.Location{Group: st.header.Group, Object: o.ID}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.content || t.largest.Less(l) {
+		t.content, t.largest = true, l
+	}
+	st.activate(o, at)
+}

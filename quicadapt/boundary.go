@@ -36,8 +36,9 @@ type Boundary struct {
 	byCID    map[string]*conn           // connection IDs that we issued
 	initials initialRing
 	conns    map[*conn]struct{}
-	clients  []*conn // by datapath.ClientID
-	ups      []*conn // by datapath.UpstreamID
+	clients  []*conn   // by datapath.ClientID
+	ups      []*conn   // by datapath.UpstreamID
+	past     ConnStats // of connections that are forgotten
 
 	cidLen   int
 	woken    chan struct{}
@@ -94,6 +95,23 @@ func (b *Boundary) Close() error {
 		}
 	})
 	return b.closeErr
+}
+
+// Totals returns the sums of what was counted for all connections so far, those that have ended included.
+func (b *Boundary) Totals() ConnStats {
+	b.mu.RLock()
+	sum := b.past
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.RUnlock()
+	for _, c := range conns {
+		c.mu.Lock()
+		sum.add(&c.stats)
+		c.mu.Unlock()
+	}
+	return sum
 }
 
 type connKey struct{}
@@ -245,6 +263,7 @@ func (b *Boundary) remove(c *conn) {
 	c.closed = true
 	client, up, joined, isUp := c.clientID, c.upstreamID, c.joined, c.isUpstream
 	c.joined, c.isUpstream = false, false
+	stats := c.stats
 	c.mu.Unlock()
 	dp := b.cfg.Datapath
 	if joined {
@@ -264,6 +283,9 @@ func (b *Boundary) remove(c *conn) {
 	}
 	if isUp && b.ups[up] == c {
 		b.ups[up] = nil
+	}
+	if _, ok := b.conns[c]; ok {
+		b.past.add(&stats)
 	}
 	delete(b.conns, c)
 	for _, cid := range c.localCIDs {

@@ -51,3 +51,17 @@ type ConnStats struct {
 	Unopened         uint64 // packets that could not be opened, and were passed as they were or, on the null wire, dropped
 	SmoothedRTT      time.Duration
 }
+
+// add adds what was counted for a connection. The RTT is not a sum: it is left out.
+func (s *ConnStats) add(o *ConnStats) {
+	s.OwnPackets += o.OwnPackets
+	s.ForwardedPackets += o.ForwardedPackets
+	s.RepairPackets += o.RepairPackets
+	s.ForwardedBytes += o.ForwardedBytes
+	s.RepairBytes += o.RepairBytes
+	s.ResentBytes += o.ResentBytes
+	s.LostPackets += o.LostPackets
+	s.FastStreams += o.FastStreams
+	s.FlowControlDrops += o.FlowControlDrops
+	s.Unopened += o.Unopened
+}

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,8 @@ type world struct {
 	t     *testing.T
 	ctx   context.Context // see context
 	net   simnet.PerfectRouter
-	links []*simnet.SimulatedLink
+	mu    sync.Mutex // guards links and hosts
+	links map[net.PacketConn]*simnet.SimulatedLink
 	relay *relay.Relay
 	addr  *net.UDPAddr
 	hosts byte
@@ -98,6 +100,8 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 }
 
 func (w *world) host() (net.PacketConn, *net.UDPAddr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.hosts++
 	addr := &net.UDPAddr{IP: net.IPv4(1, 0, 0, w.hosts), Port: 4443}
 	link := &simnet.SimulatedLink{Latency: delay, UploadPacket: &w.net}
@@ -106,9 +110,23 @@ func (w *world) host() (net.PacketConn, *net.UDPAddr) {
 	}
 	pc := simnet.NewBlockingSimConn(addr, link)
 	w.net.AddNode(addr, link)
-	w.links = append(w.links, link)
+	if w.links == nil {
+		w.links = make(map[net.PacketConn]*simnet.SimulatedLink)
+	}
+	w.links[pc] = link
 	link.Start()
 	return pc, addr
+}
+
+// leave closes the link of a host that has gone.
+func (w *world) leave(pc net.PacketConn) {
+	w.mu.Lock()
+	link := w.links[pc]
+	delete(w.links, pc)
+	w.mu.Unlock()
+	if link != nil {
+		_ = link.Close()
+	}
 }
 
 // dial connects a stock quic-go client to the relay.
@@ -124,8 +142,15 @@ func (w *world) dial(d wire.Draft, qc *quic.Config) *quic.Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	context.AfterFunc(c.Context(), func() { _ = tr.Close(); _ = pc.Close() })
-	w.t.Cleanup(func() { _ = c.CloseWithError(0, "") })
+	context.AfterFunc(c.Context(), func() { _ = tr.Close(); _ = pc.Close(); w.leave(pc) })
+	open := new(atomic.Pointer[quic.Conn]) // so that what has ended can be freed
+	open.Store(c)
+	context.AfterFunc(c.Context(), func() { open.Store(nil) })
+	w.t.Cleanup(func() {
+		if c := open.Load(); c != nil {
+			_ = c.CloseWithError(0, "")
+		}
+	})
 	return c
 }
 

@@ -3,6 +3,7 @@ package quicadapt
 import (
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -17,7 +18,21 @@ func newPacketConn(b *Boundary, pc net.PacketConn) net.PacketConn {
 			return oob
 		}
 	}
+	if raw, ok := pc.(rawConn); ok {
+		return &rawPacketConn{basic, raw}
+	}
 	return basic
+}
+
+// rawConn is what quic-go needs of a socket to keep packets from being fragmented, and so for path MTU discovery.
+type rawConn interface {
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// rawPacketConn is the boundary over something that has a socket.
+type rawPacketConn struct {
+	*packetConn
+	rawConn
 }
 
 // packetConn is the boundary over any net.PacketConn.

@@ -83,19 +83,21 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 		}
 		w.relay = r
 		done := make(chan error)
-		go func() { done <- r.Serve(t.Context()) }()
+		go func() { done <- r.Serve(context.Background()) }()
+		defer func() { // also when the test has failed: what is left over would keep virtual time going
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; !errors.Is(err, relay.ErrClosed) {
+				t.Errorf("Serve returned %v", err)
+			}
+			_ = pc.Close()
+			time.Sleep(time.Minute) // virtual: timers run out
+			for _, l := range w.links {
+				_ = l.Close()
+			}
+		}()
 		test(w)
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; !errors.Is(err, relay.ErrClosed) {
-			t.Errorf("Serve returned %v", err)
-		}
-		_ = pc.Close()
-		time.Sleep(time.Minute) // virtual: timers run out
-		for _, l := range w.links {
-			_ = l.Close()
-		}
 	})
 }
 

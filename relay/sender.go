@@ -62,7 +62,17 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 	w.at = cursor{st.tail, st.header.Len} // nothing but the header is published yet
 	st.senders = append(st.senders, w)
 	st.mu.Unlock()
+	w.open()
 	go w.run()
+}
+
+// open opens the subscriber's stream if that is possible at once, so that streams keep the order in which they came.
+func (w *sender) open() {
+	select {
+	case <-w.s.accepted:
+		w.out, _ = w.s.peer.conn.OpenUniStream()
+	default:
+	}
 }
 
 // activate starts the senders that an object is the first for. It needs track.mu.
@@ -83,6 +93,7 @@ func (st *stream) activate(o *wire.Object, at cursor) {
 		first.Payload = nil
 		w.first, w.subgroup, w.objects, w.at = &first, subgroup, st.objects, at
 		st.senders = append(st.senders, w)
+		w.open()
 		go w.run()
 		return true
 	})
@@ -109,23 +120,34 @@ func (w *sender) finish() {
 
 func (w *sender) run() {
 	defer w.finish()
-	select {
-	case <-w.s.accepted:
-	case <-w.ctx.Done():
-		return
+	if w.out == nil {
+		select {
+		case <-w.s.accepted:
+		case <-w.ctx.Done():
+			w.lose(context.Cause(w.ctx))
+			return
+		}
 	}
 	cfg := &w.st.track.relay.cfg
 	prefix, err := w.prefix()
 	if err != nil {
 		w.lose(err)
+		if w.out != nil {
+			w.s.opened.Add(1)
+			w.out.CancelWrite(codeInternal)
+		}
 		return
 	}
-	opening, cancel := context.WithTimeoutCause(w.ctx, cfg.WriteTimeout, errBehind)
-	w.out, err = w.s.peer.session.OpenDataStream(opening)
-	cancel()
-	if err != nil {
-		w.lose(context.Cause(opening))
-		return
+	if w.out == nil {
+		opening, cancel := context.WithTimeoutCause(w.ctx, cfg.WriteTimeout, errBehind)
+		w.out, err = w.s.peer.session.OpenDataStream(opening)
+		if err != nil {
+			w.lose(context.Cause(opening))
+		}
+		cancel()
+		if err != nil {
+			return
+		}
 	}
 	w.s.opened.Add(1)
 	w.s.slow.Add(1)

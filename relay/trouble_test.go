@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -187,19 +186,22 @@ func TestChurn(t *testing.T) {
 			conns[i], _ = w.session([]wire.Draft{wire.Draft14, wire.Draft16}[i%2], nil)
 		}
 		round := func(n int) {
-			for i, s := range conns {
-				sub := w.subscribe(s, moq.SubscribeOptions{})
-				if i == 0 {
-					a := <-pub.asks
-					go func() { <-a.req.Unsubscribed(); _ = a.req.Done(moq.DoneSubscriptionEnded, 1, "") }()
-					defer must(t, pub.stream(wire.SubgroupHeader{TrackAlias: a.alias, Group: uint64(n)}, wire.Object{ID: 0, Payload: []byte("x")}).Close())
-				}
-				_ = sub
-				defer func() { must(t, sub.Unsubscribe()) }()
+			var subs []*moq.Subscription
+			for _, s := range conns {
+				subs = append(subs, w.subscribe(s, moq.SubscribeOptions{}))
 			}
-			sleep(t, 1)
+			a := <-pub.asks
+			must(t, pub.stream(wire.SubgroupHeader{TrackAlias: a.alias, Group: uint64(n)}, wire.Object{ID: 0, Payload: []byte("x")}).Close())
+			for i, s := range conns {
+				if r := readStream(w, s); r.err != nil || r.header.TrackAlias != subs[i].Alias {
+					t.Fatalf("round %d: %+v", n, r)
+				}
+				must(t, subs[i].Unsubscribe())
+			}
+			<-a.req.Unsubscribed()
+			_ = a.req.Done(moq.DoneSubscriptionEnded, 1, "")
+			synctest.Wait()
 		}
-		_ = fmt.Sprint
 		for n := range 20 {
 			round(n)
 		}
@@ -244,5 +246,4 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%+v was accepted", c)
 		}
 	}
-	_ = time.Now
 }

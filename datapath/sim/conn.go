@@ -75,7 +75,8 @@ type conn struct {
 	read  sync.Mutex
 	frame frameBuilder
 
-	addrs map[netip.AddrPort]*net.UDPAddr // used under the Sim's lock
+	addrsMu sync.Mutex
+	addrs   map[netip.AddrPort]*net.UDPAddr
 }
 
 // ReadFrom implements net.PacketConn.
@@ -85,6 +86,7 @@ func (c *conn) ReadFrom(p []byte) (int, net.Addr, error) {
 		return n, from, err
 	}
 	if src := addrPort(from); src.IsValid() {
+		c.addr(src, from.(*net.UDPAddr))
 		c.read.Lock()
 		if frame, err := c.frame.build(src, c.localFor(src), p[:n]); err == nil {
 			c.sim.Ingress(frame, c.ifindex, c.sim.cfg.Now())
@@ -105,18 +107,37 @@ func (c *conn) localFor(peer netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(netip.IPv6Unspecified(), c.local.Port())
 }
 
-// sendTo sends a payload to a client. The Sim's lock is held.
+// sendTo sends a payload to a client.
 func (c *conn) sendTo(payload []byte, to netip.AddrPort) error {
-	addr := c.addrs[to]
-	if addr == nil {
-		if len(c.addrs) >= maxAddrs {
-			clear(c.addrs)
-		}
-		addr = net.UDPAddrFromAddrPort(to)
-		c.addrs[to] = addr
-	}
-	_, err := c.PacketConn.WriteTo(payload, addr)
+	_, err := c.PacketConn.WriteTo(payload, c.addr(to, nil))
 	return err
+}
+
+// addr returns the net.Addr of an address as the inner connection knows it: simulated networks tell the 4-byte and the
+// 16-byte form of an IPv4 address apart. It is the form that packets came with, seen, or else that of the local address.
+func (c *conn) addr(a netip.AddrPort, seen *net.UDPAddr) *net.UDPAddr {
+	c.addrsMu.Lock()
+	defer c.addrsMu.Unlock()
+	known := c.addrs[a]
+	if known != nil && (seen == nil || len(seen.IP) == len(known.IP)) {
+		return known
+	}
+	if len(c.addrs) >= maxAddrs {
+		clear(c.addrs)
+	}
+	set := net.UDPAddrFromAddrPort(a)
+	form := seen
+	if form == nil {
+		form, _ = c.LocalAddr().(*net.UDPAddr)
+	}
+	if form != nil && len(form.IP) == net.IPv6len {
+		set.IP = set.IP.To16()
+	}
+	if seen != nil {
+		set.Zone = seen.Zone
+	}
+	c.addrs[a] = set
+	return set
 }
 
 // resolve fills a client's link if there is a wrapped connection: its neighbours are known by their addresses.

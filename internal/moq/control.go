@@ -27,7 +27,8 @@ type control struct {
 	s       *Session
 	stream  *quic.Stream
 	in, out wire.ControlScanner
-	setup   bool // the peer's SETUP message has come; only read uses it
+	setup   bool          // the peer's SETUP message has come; only read uses it
+	ours    chan struct{} // closed when our SETUP message is on its way
 
 	mu    sync.Mutex
 	ready sync.Cond
@@ -41,7 +42,7 @@ type control struct {
 var _ moqtransport.Stream = (*control)(nil)
 
 func (s *Session) newControl(stream *quic.Stream) *control {
-	c := &control{s: s, stream: stream}
+	c := &control{s: s, stream: stream, ours: make(chan struct{})}
 	c.ready.L = &c.mu
 	c.in.Message = c.incoming
 	c.out.Message = c.outgoing

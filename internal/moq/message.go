@@ -93,6 +93,11 @@ func (s *Session) refusal(msgType uint64, payload []byte) func() error {
 		if s.draft != wire.Draft14 {
 			answer = wire.MsgRequestError
 		}
+		select {
+		case <-s.ctl.ours: // nothing may precede SETUP
+		case <-s.conn.Context().Done():
+			return s.closedError()
+		}
 		return s.ctl.send(answer, s.requestError(id, SubscribeNotSupported, "not supported by this endpoint"))
 	}
 }
@@ -123,6 +128,8 @@ func (s *Session) onRequestID(id uint64) error {
 func (c *control) outgoing(msgType uint64, payload []byte) error {
 	s := c.s
 	switch msgType {
+	case wire.MsgClientSetup, wire.MsgServerSetup:
+		defer close(c.ours) // c.writing is held until the message is out
 	case wire.MsgSubscribe:
 		m, err := wire.ParseSubscribe(payload, s.draft)
 		if err != nil {

@@ -116,7 +116,6 @@ type Session struct {
 	handlers Handlers
 	lib      *moqtransport.Session
 	ctl      *control
-	started  chan struct{} // closed when the setup exchange is over
 
 	sending sync.Mutex // held while a SUBSCRIBE is being sent; orders before mu
 
@@ -138,7 +137,7 @@ func start(ctx context.Context, conn QUIC, h Handlers, p moqtransport.Perspectiv
 		return nil, err
 	}
 	s := &Session{
-		conn: conn, draft: draft, handlers: h, started: make(chan struct{}),
+		conn: conn, draft: draft, handlers: h,
 		requests: make(map[uint64]*Request), subs: make(map[uint64]*Subscription),
 	}
 	s.lib = &moqtransport.Session{
@@ -152,7 +151,6 @@ func start(ctx context.Context, conn QUIC, h Handlers, p moqtransport.Perspectiv
 		_ = conn.CloseWithError(CodeProtocolViolation, "setup failed")
 		return nil, fmt.Errorf("MoQ setup: %w", err)
 	}
-	close(s.started)
 	if p == moqtransport.PerspectiveServer {
 		// The library's SERVER_SETUP allows 50 requests, and it raises that for subscriptions only.
 		if err := s.ctl.send(wire.MsgMaxRequestID, wire.AppendVarint(nil, maxRequestID)); err != nil {

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * Client egress makes of a clone the packet that its client gets. Nothing is taken from the client's space before it is
+ * known that it can be used; the record is written before the packet leaves.
+ */
+#include "ip.h"
+
+#define TRIES 4
+
+struct egress {
+	struct __sk_buff *skb;
+	struct scratch *s;
+	struct space *space;
+	u32 generation;
+};
+
+/* A frame on its way through the steps. */
+struct step {
+	u64 stream; /* client's */
+	u64 alias;
+	u64 to;     /* offset in the client's stream */
+	u32 length; /* there */
+	u32 rewrite;
+	u8 slot, old, new, opened;
+};
+
+/* take_stream takes a reserved stream ID from the pool. */
+static __always_inline u8 take_stream(struct space *space, struct step *t)
+{
+	u64 *w = space->words;
+
+	for (int i = 0; i < TRIES; i++) {
+		u64 head = *(volatile u64 *)&w[WORD_POOL_HEAD];
+		u64 v;
+
+		if (head == *(volatile u64 *)&w[WORD_POOL_TAIL])
+			return REASON_POOL_EMPTY;
+		v = *(volatile u64 *)&w[WORD_POOL + (head & (POOL_SIZE - 1))];
+		if (__sync_val_compare_and_swap(&w[WORD_POOL_HEAD], head, head + 1) != head)
+			continue;
+		t->stream = v & STREAM_OFFSET;
+		t->slot = v >> 48 & (SLOTS - 1);
+		return RULE_OK;
+	}
+	return REASON_CONTENDED;
+}
+
+/* find_stream is step 2 for a STREAM frame. */
+static __always_inline u8 find_stream(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
+{
+	struct client_stream_key key = {
+		.stream = f->stream, .upstream = c->s->upstream, .client = c->s->client, .generation = c->generation};
+	struct client_stream *old, new = {};
+	u8 reason;
+
+	old = bpf_map_lookup_elem(&client_streams, &key);
+	if (old) {
+		t->stream = old->stream;
+		t->alias = old->alias;
+		t->slot = old->slot;
+		t->old = old->old_prefix;
+		t->new = old->new_prefix;
+		return RULE_OK;
+	}
+	if (!(f->flags & FRAME_OPENED))
+		return REASON_SLOW_STREAM;
+	if (!selected(sub->first_group, sub->last_group, f->group))
+		return REASON_FILTERED;
+	reason = take_stream(c->space, t);
+	if (reason)
+		return reason;
+	new.stream = t->stream;
+	new.alias = t->alias;
+	new.track = f->track;
+	new.slot = t->slot;
+	new.old_prefix = t->old;
+	new.new_prefix = t->new;
+	if (bpf_map_update_elem(&client_streams, &key, &new, BPF_NOEXIST))
+		return REASON_CLIENT_STREAMS;
+	t->opened = 1;
+	return RULE_OK;
+}
+
+/* take_credit is step 5. */
+static __always_inline u8 take_credit(struct space *space, struct step *t)
+{
+	u64 *w = space->words, *word = &w[WORD_SLOTS + 2 * (t->slot & (SLOTS - 1))];
+
+	for (int i = 0; i < TRIES; i++) {
+		u64 old = *(volatile u64 *)word, limit = *(volatile u64 *)(word + 1), next = 0, growth = 0;
+		u8 reason = stream_advance(old, limit, t->stream, t->to + t->length, &next, &growth);
+
+		if (reason)
+			return reason;
+		if (!growth)
+			return RULE_OK;
+		if (__sync_fetch_and_add(&w[WORD_DATA_USED], growth) + growth > *(volatile u64 *)&w[WORD_DATA_LIMIT]) {
+			__sync_fetch_and_add(&w[WORD_DATA_USED], -growth);
+			return REASON_CONNECTION_CREDIT;
+		}
+		if (__sync_val_compare_and_swap(word, old, next) == old)
+			return RULE_OK;
+		__sync_fetch_and_add(&w[WORD_DATA_USED], -growth);
+	}
+	return REASON_CONTENDED;
+}
+
+/* append is step 6; the frame's data comes from the clone, which still is the publisher's packet. */
+static __always_inline void append(struct egress *c, struct frame *f, struct step *t, int with_length)
+{
+	struct scratch *s = c->s;
+	u32 pos = s->pos, from = s->payload + f->data, left = t->length;
+
+	if (f->flags & FRAME_DATAGRAM) {
+		s->out[pos & BUFFER_MASK] = 0x30 | with_length;
+		pos++;
+	} else {
+		s->out[pos & BUFFER_MASK] = 0x0c | with_length << 1 | (f->flags & FRAME_FIN);
+		pos++;
+		pos += write_varint(&s->out[pos & BUFFER_MASK], t->stream);
+		pos += write_varint(&s->out[pos & BUFFER_MASK], t->to);
+	}
+	if (with_length)
+		pos += write_varint(&s->out[pos & BUFFER_MASK], t->length);
+	if (t->rewrite) {
+		s->out[pos & BUFFER_MASK] = s->packet[f->data & BUFFER_MASK];
+		write_varint(&s->out[(pos + 1) & BUFFER_MASK], t->alias);
+		pos += t->new;
+		left -= t->new;
+		from += t->old;
+	}
+	left &= BUFFER_MASK;
+	if (left && bpf_skb_load_bytes(c->skb, from, &s->out[pos & BUFFER_MASK], left))
+		s->failed = 1;
+	s->pos = pos + left;
+}
+
+/* place is steps 2 to 6: 0 if the frame became part of the packet. */
+static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
+{
+	struct scratch *s = c->s;
+	u32 header = 1, with_length = 1;
+	u8 reason;
+
+	t->alias = sub->alias;
+	t->old = 1 + f->alias_len;
+	t->new = 1 + varint_len(sub->alias);
+	if (f->flags & FRAME_DATAGRAM) {
+		t->stream = 0;
+		reason = selected(sub->first_group, sub->last_group, f->group) ? RULE_OK : REASON_FILTERED;
+	} else {
+		reason = find_stream(c, f, sub, t);
+	}
+	if (reason)
+		return reason;
+	reason = translate(f->offset, f->length, t->old, t->new, &t->to, &t->length, &t->rewrite);
+	if (reason)
+		return reason;
+	if (!(f->flags & FRAME_DATAGRAM))
+		header += varint_len(t->stream) + varint_len(t->to);
+	if (s->ended)
+		return REASON_TOO_BIG;
+	if (s->pos + header + varint_len(t->length) + t->length > s->limit) {
+		if (s->pos + header + t->length > s->limit)
+			return REASON_TOO_BIG;
+		with_length = 0;
+	}
+	if (!(f->flags & FRAME_DATAGRAM)) {
+		reason = take_credit(c->space, t);
+		if (reason)
+			return reason;
+	}
+	s->ended = !with_length;
+	append(c, f, t, with_length);
+	return RULE_OK;
+}
+
+static long egress_frame(u32 i, struct egress *c)
+{
+	struct scratch *s = c->s;
+	struct frame *f = &s->frames[i & (MAX_FORWARD - 1)];
+	struct sub_key key = {.track = f->track, .client = s->client};
+	struct record_frame *r;
+	struct sub *sub;
+	struct step t = {};
+	u8 reason;
+
+	if (f->track == NO_TRACK)
+		return 0;
+	sub = bpf_map_lookup_elem(&subs, &key);
+	if (!sub || sub->generation != c->generation)
+		return 0;
+	reason = place(c, f, sub, &t);
+	if (reason)
+		count(reason, 1);
+	else
+		s->appended++;
+	if (reason && !t.opened)
+		return 0;
+	r = &s->record.frame[s->record.frames & (MAX_FORWARD - 1)];
+	r->upstream_stream = f->stream;
+	r->client_stream = t.stream;
+	r->offset = t.to;
+	r->length = t.length;
+	r->slot = t.slot;
+	r->priority = f->priority;
+	r->flags = (f->flags & (FRAME_FIN | FRAME_DATAGRAM)) | (t.opened ? FRAME_OPENED : 0);
+	r->reason = reason;
+	if (!s->record.frames)
+		s->record.reason = reason;
+	s->record.frames++;
+	return 0;
+}
+
+static __always_inline void put_half(u8 *p, u32 v)
+{
+	p[0] = v >> 8;
+	p[1] = v;
+}
+
+static __always_inline u16 fold(u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/*
+ * udp_checksum sums addresses, UDP header and payload, which follow each other in either IP version, in pieces of at most
+ * 512 bytes, which is what bpf_csum_diff takes in older kernels. The bytes up to the next multiple of 4 are zero.
+ */
+static __always_inline u16 udp_checksum(u8 *from, u32 size, u32 udp_length)
+{
+	s64 sum = bpf_htons(PROTO_UDP) + bpf_htons(udp_length);
+	u32 left = (size + 3) & ~3;
+
+#pragma unroll
+	for (u32 i = 0; i < 3; i++) {
+		u32 n = left > 512 ? 512 : left & 508;
+
+		if (left == 512)
+			n = 512;
+		asm volatile("" : "+r"(n));
+		if (n > 512)
+			n = 512;
+		if (n)
+			sum = bpf_csum_diff(0, 0, (void *)(from + 512 * i), n, sum & 0xffffffff);
+		left -= n;
+	}
+	return fold(sum & 0xffffffff);
+}
+
+/* write_headers writes Ethernet, IP and UDP headers in front of the payload of `length` bytes. */
+static __always_inline void write_headers(u8 *p, struct client *client, struct link *link, u32 length)
+{
+	u32 udp_length = UDP_LEN + length;
+	u8 *udp = p + ETHER_LEN + IPV4_LEN;
+	u16 sum;
+
+	__builtin_memcpy(p, link->destination, 6);
+	__builtin_memcpy(p + 6, link->source, 6);
+	if (client->family == 4) {
+		u64 words = 0;
+		u8 *ip = p + ETHER_LEN;
+
+		put_half(p + 12, 0x0800);
+		put_half(ip, 0x4500);
+		put_half(ip + 2, IPV4_LEN + udp_length);
+		put_half(ip + 4, 0);
+		put_half(ip + 6, 0x4000);
+		put_half(ip + 8, 64 << 8 | PROTO_UDP);
+		put_half(ip + 10, 0);
+		__builtin_memcpy(ip + 12, client->local + 12, 4);
+		__builtin_memcpy(ip + 16, client->remote + 12, 4);
+#pragma unroll
+		for (int i = 0; i < IPV4_LEN; i += 2)
+			words += half(ip + i);
+		put_half(ip + 10, fold(words));
+		__builtin_memcpy(udp, &client->local_port, 2);
+		__builtin_memcpy(udp + 2, &client->remote_port, 2);
+		put_half(udp + 4, udp_length);
+		put_half(udp + 6, 0);
+		sum = udp_checksum(p + 26, 8 + udp_length, udp_length);
+	} else {
+		udp = p + ETHER_LEN + IPV6_LEN;
+		put_half(p + 12, 0x86dd);
+		put_half(p + 14, 0x6000);
+		put_half(p + 16, 0);
+		put_half(p + 18, udp_length);
+		put_half(p + 20, PROTO_UDP << 8 | 64);
+		__builtin_memcpy(p + 22, client->local, 16);
+		__builtin_memcpy(p + 38, client->remote, 16);
+		__builtin_memcpy(udp, &client->local_port, 2);
+		__builtin_memcpy(udp + 2, &client->remote_port, 2);
+		put_half(udp + 4, udp_length);
+		put_half(udp + 6, 0);
+		sum = udp_checksum(p + 22, 32 + udp_length, udp_length);
+	}
+	if (!sum)
+		sum = 0xffff;
+	__builtin_memcpy(udp + 6, &sum, 2); /* one's complement sums keep the byte order of what they add up */
+}
+
+/* begin writes what precedes the frames but for the number. */
+static __always_inline void begin(struct egress *c, struct client *client)
+{
+	struct scratch *s = c->s;
+	u64 limit = *(volatile u64 *)&c->space->words[WORD_MAX_SIZE];
+	u32 dcid = client->dcid_len > CID_LEN ? CID_LEN : client->dcid_len;
+	u8 *p;
+
+	if (limit > MAX_PACKET_SIZE)
+		limit = MAX_PACKET_SIZE;
+	s->start = ETHER_LEN + UDP_LEN + (client->family == 4 ? IPV4_LEN : IPV6_LEN);
+	p = &s->out[s->start & 63];
+	p[0] = 0x43;
+	__builtin_memcpy(p + 1, client->dcid, CID_LEN);
+	s->pos = s->start + 1 + dcid + NUMBER_LEN;
+	/* Never below 0: a size that leaves no room for the tag leaves none for a frame. */
+	s->limit = s->start + limit - (limit < TAG_LEN ? limit : TAG_LEN);
+	s->appended = 0;
+	s->ended = 0;
+	s->failed = 0;
+	__builtin_memset(&s->record, 0, sizeof(s->record));
+	s->record.upstream_number = s->number;
+	s->record.upstream = s->upstream;
+	s->record.client = s->client;
+	s->record.generation = c->generation;
+}
+
+/* finish numbers and seals the packet, and makes it the clone's content. 0 if that worked. */
+static __always_inline int finish(struct egress *c, struct client *client, struct link *link)
+{
+	struct scratch *s = c->s;
+	u64 number = __sync_fetch_and_add(&c->space->words[WORD_NEXT], 1);
+	u32 dcid = client->dcid_len > CID_LEN ? CID_LEN : client->dcid_len;
+	u32 pos = s->pos & BUFFER_MASK, length, total;
+	u8 *p = &s->out[(s->start + 1 + dcid) & 127];
+
+	p[0] = number >> 24;
+	p[1] = number >> 16;
+	p[2] = number >> 8;
+	p[3] = number;
+	p = &s->out[pos];
+	store64(p, 0);
+	store64(p + 8, 0);
+	store64(p + 16, 0); /* for the checksum */
+	total = pos + TAG_LEN;
+	length = total - s->start;
+	s->record.number = number;
+	s->record.size = length;
+	if (s->failed || length > MAX_PACKET_SIZE)
+		return -1;
+	write_headers(s->out, client, link, length);
+	if (bpf_skb_change_tail(c->skb, total, 0))
+		return -1;
+	total &= BUFFER_MASK;
+	if (!total)
+		return -1;
+	return bpf_skb_store_bytes(c->skb, 0, s->out, total, 0);
+}
+
+SEC("tc")
+int client_egress(struct __sk_buff *skb)
+{
+	struct egress c = {.skb = skb};
+	struct client *client;
+	struct record *record;
+	struct scratch *s;
+	struct link *link;
+	u32 mark = skb->mark, key;
+	int verdict = TC_ACT_SHOT;
+	u64 generation;
+
+	if (mark >> 24 != MARK_MAGIC)
+		return TCX_NEXT;
+	s = get_scratch();
+	if (!s || s->mark != mark)
+		return TCX_NEXT;
+	s->mark = 0;
+	skb->mark = 0;
+	c.s = s;
+	c.generation = mark >> 16 & 0xff;
+	key = s->client;
+	c.space = bpf_map_lookup_elem(&spaces, &key);
+	link = bpf_map_lookup_elem(&links, &key);
+	if (!c.space || !link)
+		return TC_ACT_SHOT;
+	generation = *(volatile u64 *)&c.space->words[WORD_GENERATION];
+	key = 2 * key + !!(generation & GENERATION_HALF);
+	client = bpf_map_lookup_elem(&clients, &key);
+	if (!client || (generation & 0xff) != c.generation) {
+		count(REASON_STALE_CLIENT, 1);
+		return TC_ACT_SHOT;
+	}
+	record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+	if (!record) {
+		count(REASON_RING_FULL, 1);
+		return TC_ACT_SHOT;
+	}
+	begin(&c, client);
+	bpf_loop(s->walk.media & 7, egress_frame, &c, 0);
+	if (!s->record.frames) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return TC_ACT_SHOT;
+	}
+	if (s->appended) {
+		int failed = finish(&c, client, link);
+
+		s->record.reason = failed ? REASON_SEND_FAILED : FORWARDED;
+		count(s->record.reason, s->appended);
+		if (!failed)
+			verdict = TCX_NEXT;
+	}
+	s->record.time = bpf_ktime_get_ns();
+	__builtin_memcpy(record, &s->record, sizeof(*record));
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return verdict;
+}

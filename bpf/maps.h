@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* The tables of docs/rules.md. Userspace sets max_entries from its limits before it loads them. */
+#ifndef FASTRELAY_MAPS_H
+#define FASTRELAY_MAPS_H
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "parse.h"
+
+#ifndef TCX_NEXT
+#define TCX_NEXT -1
+#endif
+
+/* A clone's mark: magic, generation of the client, its index. */
+#define MARK_MAGIC 0xfaU
+
+#define TABLE(name, kind, flags, k, v)                   \
+	struct {                                         \
+		__uint(type, kind);                      \
+		__uint(map_flags, flags);                \
+		__uint(max_entries, 1);                  \
+		__type(key, k);                          \
+		__type(value, v);                        \
+	} name SEC(".maps")
+
+struct space {
+	u64 words[SPACE_WORDS];
+};
+
+TABLE(cids, BPF_MAP_TYPE_HASH, 0, struct cid, u32);
+TABLE(upstreams, BPF_MAP_TYPE_ARRAY, 0, u32, struct upstream);
+TABLE(numbers, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct number_window);
+TABLE(tracks, BPF_MAP_TYPE_HASH, 0, struct track_key, struct track);
+TABLE(members, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct member_list);
+TABLE(subs, BPF_MAP_TYPE_HASH, 0, struct sub_key, struct sub);
+TABLE(clients, BPF_MAP_TYPE_ARRAY, 0, u32, struct client);
+TABLE(links, BPF_MAP_TYPE_ARRAY, 0, u32, struct link);
+TABLE(addresses, BPF_MAP_TYPE_HASH, 0, struct address, u32);
+TABLE(spaces, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct space);
+TABLE(streams, BPF_MAP_TYPE_HASH, 0, struct stream_key, struct stream);
+TABLE(client_streams, BPF_MAP_TYPE_HASH, 0, struct client_stream_key, struct client_stream);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} records SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASON_COUNT);
+	__type(key, u32);
+	__type(value, u64);
+} counters SEC(".maps");
+
+/*
+ * What ingress knows of the packet that it is fanning out, and what egress composes of it. Egress runs inside
+ * bpf_clone_redirect, on the same CPU, so `mark` tells it that a packet is a clone of ours and that the rest is about it:
+ * it is 0 whenever no clone is on its way, also for the programs of another relay, which have maps of their own.
+ */
+struct scratch {
+	/* ingress */
+	u32 mark;
+	u32 payload; /* position of the UDP payload in the frame */
+	u32 upstream;
+	u32 client;
+	u64 number;
+	struct walk walk;
+	struct frame frames[MAX_FORWARD];
+	u32 tracks[MAX_FORWARD]; /* distinct */
+	u32 track_count;
+	/* egress */
+	u32 start; /* position of the UDP payload in `out` */
+	u32 pos;   /* end of what is composed */
+	u32 limit; /* largest pos */
+	u32 appended;
+	u8 ended;
+	u8 failed;
+	u8 zero[6];
+	struct record record;
+	u8 packet[BUFFER_SIZE];
+	u8 out[2 * BUFFER_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+/* The relay's UDP port, network order. */
+volatile const u16 PORT;
+
+static __always_inline struct scratch *get_scratch(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+static __always_inline void count(u32 reason, u64 n)
+{
+	u64 *c = bpf_map_lookup_elem(&counters, &reason);
+
+	if (c)
+		*c += n;
+}
+
+/* raise makes a shared word at least v. Losing 64 races in a row takes a storm of other raises, whose values are no lower by much. */
+static __always_inline void raise(u64 *word, u64 v)
+{
+	for (int i = 0; i < 64; i++) {
+		u64 old = *(volatile u64 *)word;
+
+		if (old >= v || __sync_val_compare_and_swap(word, old, v) == old)
+			return;
+	}
+}
+
+#endif

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fastrelay/fastrelay/internal/endpoint"
+	"github.com/fastrelay/fastrelay/internal/lab/capture"
+	"github.com/fastrelay/fastrelay/internal/lab/delay"
+	"github.com/fastrelay/fastrelay/internal/media"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+type demoCmd struct {
+	Datapath    string        `default:"auto" enum:"auto,ebpf,sim,none" help:"What forwards packets in the fast run: the kernel (ebpf: needs root), its simulation (sim), or nothing (none: only one run). auto takes ebpf where it can, otherwise sim."`
+	Subscribers int           `short:"n" default:"3" help:"Number of subscribers (default: ${default})."`
+	Input       string        `default:"sample" placeholder:"FILE" help:"MP4 file to send. Default: the clip that comes with fastrelay."`
+	Draft       int           `default:"16" enum:"14,16" help:"MoQ transport draft, 14 or 16 (default: ${default})."`
+	Duration    time.Duration `help:"Send only the first part of the clip."`
+	Layout      string        `default:"per-frame" enum:"per-frame,per-layer" help:"One stream for each frame (per-frame), or for each layer of a group (per-layer)."`
+	Cipher      string        `default:"" enum:",aead,null" help:"Packet protection of the fast run: aead or null (labs alone). Default: null with ebpf, which can do nothing else yet, and aead otherwise."`
+	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
+	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscribers put before the extension."`
+}
+
+// Help is shown by --help.
+func (*demoCmd) Help() string {
+	return `Plays a clip from a publisher through a relay to subscribers, in real time, once with the fast path and again without. It
+checks that every object arrives unchanged, measures how long the relay takes, and writes the received files and a plot.
+
+  fastrelay demo                      in this process, by simulation of the kernel's part
+  sudo fastrelay demo -n 20           in the kernel, in network namespaces of its own
+
+The delay is that of each byte, from when it leaves the publisher to when it reaches a subscriber. It fails if anything
+that was expected is missing or changed.`
+}
+
+func (c *demoCmd) Validate() error {
+	if c.Subscribers < 1 || c.Subscribers > 500 {
+		return fmt.Errorf("--subscribers must be 1 to 500, not %d", c.Subscribers)
+	}
+	if c.Duration < 0 {
+		return errors.New("--duration must not be negative")
+	}
+	return nil
+}
+
+// chooseDemo returns the datapath that demo takes and why, if that was not asked for.
+func chooseDemo(asked string) (name, why string) {
+	if asked != datapathAuto {
+		return asked, ""
+	}
+	if err := ableEBPF(cipherNull); err != nil {
+		return datapathSim, "ebpf cannot be used: " + oneLine(err)
+	}
+	if err := ableLab(); err != nil {
+		return datapathSim, "ebpf cannot be used: " + oneLine(err)
+	}
+	return datapathEBPF, ""
+}
+
+// mode is how one run of the clip is relayed.
+type mode struct {
+	name     string
+	datapath string
+	cipher   string
+}
+
+// modes returns the runs, the one that the report is about first.
+func modes(datapath, cipher string) []mode {
+	fast := mode{"fast", datapath, cipher}
+	aead, null := mode{"slow-aead", datapathNone, cipherAEAD}, mode{"slow-null", datapathNone, cipherNull}
+	switch {
+	case datapath == datapathNone && cipher == cipherNull:
+		return []mode{null}
+	case datapath == datapathNone:
+		return []mode{aead}
+	case cipher == cipherNull:
+		return []mode{fast, aead, null}
+	default:
+		return []mode{fast, aead}
+	}
+}
+
+// demo is what the runs have in common.
+type demo struct {
+	demoCmd
+	app     *app
+	clip    *media.Clip
+	objects int // of the clip, as far as it is sent
+}
+
+// trial is what one run yields.
+type trial struct {
+	published *endpoint.Published
+	received  []*endpoint.Received
+	reasons   map[string]uint64
+	forwarded forwarded
+	upstream  *capture.Recording // at the publisher
+	down      *capture.Recording // at the subscribers
+	keylog    []byte
+	port      uint16 // of the relay
+}
+
+func (c *demoCmd) Run(ctx context.Context, a *app) error {
+	clip, err := openClip(c.Input, c.Layout)
+	if err != nil {
+		return err
+	}
+	name, why := chooseDemo(c.Datapath)
+	cipher, err := c.cipher(name)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	d := &demo{demoCmd: *c, app: a, clip: clip}
+	for _, t := range append(clip.Tracks, clip.CatalogTrack()) {
+		for i := range t.Objects {
+			if c.Duration == 0 || t.Objects[i].Time < c.Duration {
+				d.objects++
+			}
+		}
+	}
+	report := &demoReport{
+		Datapath: name, DatapathWhy: why, Cipher: cipher, Draft: c.Draft, Subscribers: c.Subscribers, Input: c.Input, Layout: c.Layout,
+		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
+	}
+	a.say("datapath %s, cipher %s, draft %d, %d subscribers; clip of %v, %d objects", name, cipher, c.Draft, c.Subscribers,
+		clip.Duration.Round(time.Millisecond), d.objects)
+	if why != "" {
+		a.say("%s", why)
+	}
+	try := d.tryLocal
+	if name == datapathEBPF {
+		report.DelayFrom = "kernel"
+		lab, err := newDemoLab(ctx, d)
+		if err != nil {
+			return err
+		}
+		defer lab.Close()
+		try = lab.try
+	}
+	for _, m := range modes(name, cipher) {
+		t, err := try(ctx, m)
+		if err != nil {
+			return fmt.Errorf("run %s: %w", m.name, err)
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		run, err := d.evaluate(ctx, m, t)
+		if err != nil {
+			return fmt.Errorf("run %s: %w", m.name, err)
+		}
+		report.Runs = append(report.Runs, *run)
+	}
+	if err := d.finish(report); err != nil {
+		return err
+	}
+	if !report.OK {
+		if a.json || a.quiet {
+			fmt.Fprintln(a.err, "fastrelay:", report.problems())
+		}
+		return errReported
+	}
+	return nil
+}
+
+// cipher checks and completes --cipher.
+func (c *demoCmd) cipher(datapath string) (string, error) {
+	switch {
+	case datapath == datapathEBPF && c.Cipher == cipherAEAD:
+		return "", errNeedsNull
+	case c.Cipher != "":
+		return c.Cipher, nil
+	case datapath == datapathEBPF:
+		return cipherNull, nil
+	}
+	return cipherAEAD, nil
+}
+
+// startDelay grows with the subscribers, who all have to come before the clip starts.
+func (c *demoCmd) startDelay() time.Duration {
+	return endpoint.DefaultStartDelay + time.Duration(c.Subscribers)*30*time.Millisecond
+}
+
+func (c *demoCmd) draft() wire.Draft { return wire.Draft(c.Draft) }
+
+// file returns the name of the file that a subscriber writes in a run.
+func (c *demoCmd) file(m mode, i int) string {
+	return filepath.Join(c.Out, fmt.Sprintf("received-%s-%d.mp4", m.name, i))
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fastrelay/fastrelay/internal/endpoint"
+	"github.com/fastrelay/fastrelay/relay"
+)
+
+// lockedBuffer is a key log that several connections write to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// tryLocal runs the clip with all parties in this process, over loopback.
+func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
+	loopback := net.IPv4(127, 0, 0, 1)
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a UDP socket: %w", err)
+	}
+	cert, err := endpoint.SelfSigned(time.Now())
+	if err != nil {
+		return nil, errors.Join(err, closeUDP(pc))
+	}
+	r := &runningRelay{socket: pc, keylog: nopCloser{}}
+	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
+		return nil, errors.Join(err, closeUDP(pc))
+	}
+	r.relay, err = relay.New(relay.Config{
+		Conn: r.backend.conn, Datapath: r.backend.datapath(), Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
+		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+	}
+	defer closing(r, &err)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := r.relay.Serve(serving); err != nil && serving.Err() == nil {
+			d.app.log.Error("relay ended", "err", err)
+		}
+	})
+	defer served.Wait()
+	defer stop()
+
+	tc, err := endpoint.Trust{CA: endpoint.PEM(cert)}.TLS("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	keys := &lockedBuffer{}
+	tc.KeyLogWriter = keys
+	taps := make([]*tap, 1+d.Subscribers) // the publisher's first
+	for i := range taps {
+		if taps[i], err = newTap(loopback); err != nil {
+			return nil, err
+		}
+	}
+	dial := func(i int) endpoint.DialConfig {
+		return endpoint.DialConfig{
+			Addr: pc.LocalAddr(), TLS: tc, Draft: d.draft(), Null: m.cipher == cipherNull, PacketConn: taps[i],
+		}
+	}
+	t = &trial{port: uint16(pc.LocalAddr().(*net.UDPAddr).Port)}
+	if err := d.parties(ctx, m, t, dial); err != nil {
+		return nil, err
+	}
+	stats := r.relay.Stats()
+	t.reasons, t.forwarded = stats.Reasons, r.backend.forwarded()
+	if t.upstream, err = recording(taps[0]); err != nil {
+		return nil, err
+	}
+	if t.down, err = recording(taps[1:]...); err != nil {
+		return nil, err
+	}
+	t.keylog = keys.b.Bytes()
+	return t, nil
+}
+
+// parties runs publisher and subscribers in this process until the clip is over.
+func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) endpoint.DialConfig) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	bar := d.app.progress(m.name)
+	defer bar.finish()
+	announced, published := make(chan struct{}), make(chan error, 1)
+	go func() {
+		conn, err := endpoint.Dial(ctx, dial(0))
+		if err == nil {
+			t.published, err = endpoint.Publish(ctx, conn, endpoint.PublishConfig{
+				Clip: d.clip, StartDelay: d.startDelay(), Limit: d.Duration, Logger: d.app.log.With("party", "publisher"),
+				OnAnnounced: func() { close(announced) },
+			})
+			_ = conn.Close() // nothing more to send
+		}
+		if err != nil {
+			err = fmt.Errorf("publisher: %w", err)
+		}
+		published <- err
+	}()
+	select {
+	case <-announced:
+	case err := <-published:
+		return err
+	}
+	var objects atomic.Int64
+	var err error
+	t.received, err = subscribeAll(ctx, d.Subscribers, func(i int) (endpoint.DialConfig, endpoint.SubscribeConfig) {
+		return dial(i + 1), endpoint.SubscribeConfig{
+			Subscriber: i, File: d.file(m, i), Logger: d.app.log.With("party", "subscriber", "subscriber", i),
+			OnObject: func(*endpoint.Object) { bar.set(int(objects.Add(1)), d.objects*d.Subscribers) },
+		}
+	})
+	if err != nil {
+		cancel()
+		return errors.Join(err, <-published)
+	}
+	return <-published
+}

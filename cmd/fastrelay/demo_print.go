@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/fastrelay/fastrelay/internal/lab/capture"
+)
+
+// print shows the report to people.
+func (d *demo) print(r *demoReport) {
+	out := d.app.out
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "run\tdatapath\tcipher\tobjects\tforwarded\tdelay p50\tp90\tp99\tmax\t")
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%.1f %%\t%.1f µs\t%.1f µs\t%.1f µs\t%.1f µs\t\n", run.Mode, run.Datapath, run.Cipher,
+			run.ObjectsDelivered, run.ObjectsExpected, 100*run.ForwardedShare, run.Delay.P50, run.Delay.P90, run.Delay.P99, run.Delay.Max)
+	}
+	_ = w.Flush() // an error of standard output has no other place to go
+	if f, s := r.RelayDelay.Fast, r.RelayDelay.Slow; f.N > 0 && s.N > 0 && f.P50 > 0 {
+		fmt.Fprintf(out, "\nmedian delay: %.1f µs with the fast path, %.1f µs without: %s\n", f.P50, s.P50, d.app.paint(bold, fmt.Sprintf("%.1f times", s.P50/f.P50)))
+	}
+	where := "by kernel timestamps at the interfaces of publisher and subscribers"
+	if r.DelayFrom == "socket" {
+		where = "by timestamps taken in this process at the sockets of publisher and subscribers, so scheduling is part of them"
+	}
+	fmt.Fprintf(out, "delays are of each byte, %s\n", where)
+	if r.DelayFrom == "socket" && r.Datapath == datapathSim {
+		fmt.Fprintln(out, "the simulator shows that the fast path is right, not how fast it is in the kernel: see fastrelay check")
+	}
+	fmt.Fprintf(out, "\nreasons of the first run: %s\n", describeReasons(r.Reasons))
+	fmt.Fprintf(out, "%s: delays of all runs\n", r.Plot)
+	for i := range r.Runs {
+		if n := len(r.Runs[i].Files); n > 0 {
+			fmt.Fprintf(out, "%s: what the first of %d subscribers received in run %s\n", r.Runs[i].Files[0], n, r.Runs[i].Mode)
+		}
+	}
+	for _, p := range r.Pcap {
+		fmt.Fprintf(out, "%s: packets of the first run\n", p)
+	}
+	if r.OK {
+		fmt.Fprintln(out, d.app.paint(green, "every object reached every subscriber unchanged"))
+	} else {
+		fmt.Fprintln(out, d.app.paint(red, "not whole:"), r.problems())
+	}
+}
+
+// shortHeaders counts the packets of established connections (RFC 9000, section 17.3) that came from the relay.
+func shortHeaders(r *capture.Recording, port uint16) (n uint64) {
+	var eth layers.Ethernet
+	var ip4 layers.IPv4
+	var ip6 layers.IPv6
+	var udp layers.UDP
+	parser := gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet, &eth, &ip4, &ip6, &udp)
+	parser.IgnoreUnsupported = true
+	decoded := make([]gopacket.LayerType, 0, 4)
+	for i := range r.Packets {
+		if parser.DecodeLayers(r.Packets[i].Data, &decoded) != nil || len(decoded) < 3 || uint16(udp.SrcPort) != port {
+			continue
+		}
+		if p := udp.Payload; len(p) > 0 && p[0]&0x80 == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// withSuffix puts a suffix before a file's extension.
+func withSuffix(path, suffix string) string {
+	for i := len(path) - 1; i >= 0 && path[i] != '/'; i-- {
+		if path[i] == '.' {
+			return path[:i] + suffix + path[i:]
+		}
+	}
+	return path + suffix
+}
+

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"github.com/fastrelay/fastrelay/internal/endpoint"
+	"github.com/fastrelay/fastrelay/internal/lab/delay"
+)
+
+// demoReport is what demo --json prints; docs/demo-json.md explains it. The counts are those of the run with the fast path
+// or, without a datapath, of the only run.
+type demoReport struct {
+	Datapath    string `json:"datapath"`
+	DatapathWhy string `json:"datapath_why,omitempty"`
+	Cipher      string `json:"cipher"`
+	Draft       int    `json:"draft"`
+	Subscribers int    `json:"subscribers"`
+	Input       string `json:"input"`
+	Layout      string `json:"layout"`
+
+	ObjectsPublished  int    `json:"objects_published"`
+	ObjectsExpected   int    `json:"objects_expected"`
+	ObjectsDelivered  int    `json:"objects_delivered"`
+	ObjectsCorrupt    int    `json:"objects_corrupt"`
+	ObjectsMissing    int    `json:"objects_missing"`
+	ObjectsReset      int    `json:"objects_reset"`
+	ObjectsDuplicate  int    `json:"objects_duplicate"`
+	ObjectsUnexpected int    `json:"objects_unexpected"`
+	BytesDelivered    uint64 `json:"bytes_delivered"`
+
+	PacketsForwarded uint64            `json:"packets_forwarded"`
+	PacketsSlow      uint64            `json:"packets_slow"`
+	ForwardedShare   float64           `json:"forwarded_share"`
+	Repairs          uint64            `json:"repairs"`
+	Reasons          map[string]uint64 `json:"reasons"`
+
+	RelayDelay relayDelay                    `json:"relay_delay_us"`
+	DelayFrom  string                        `json:"delay_from"` // kernel or socket: where the timestamps were taken
+	SlowModes  map[string]delay.Distribution `json:"slow_modes"`
+	Runs       []demoRun                     `json:"runs"`
+	Plot       string                        `json:"plot,omitempty"`
+	Pcap       []string                      `json:"pcap,omitempty"`
+	OK         bool                          `json:"ok"`
+}
+
+type relayDelay struct {
+	Fast delay.Distribution `json:"fast"`
+	Slow delay.Distribution `json:"slow"`
+}
+
+// demoRun is one run of the clip.
+type demoRun struct {
+	Mode             string             `json:"mode"` // fast, slow-aead or slow-null
+	Datapath         string             `json:"datapath"`
+	Cipher           string             `json:"cipher"`
+	ObjectsPublished int                `json:"objects_published"`
+	ObjectsExpected  int                `json:"objects_expected"`
+	ObjectsDelivered int                `json:"objects_delivered"`
+	ObjectsCorrupt   int                `json:"objects_corrupt"`
+	ObjectsMissing   int                `json:"objects_missing"`
+	ObjectsReset     int                `json:"objects_reset"`
+	PacketsForwarded uint64             `json:"packets_forwarded"`
+	PacketsSlow      uint64             `json:"packets_slow"`
+	BytesForwarded   uint64             `json:"bytes_forwarded"`
+	BytesMedia       uint64             `json:"bytes_media"` // of subscribed tracks, with their MoQ headers, that reached the subscribers
+	ForwardedShare   float64            `json:"forwarded_share"`
+	Reasons          map[string]uint64  `json:"reasons"`
+	Delay            delay.Distribution `json:"relay_delay_us"`
+	Files            []string           `json:"files"`
+	Problems         []string           `json:"problems"` // why the run is not whole; empty if it is
+
+	comparison endpoint.Comparison
+	delays     *delay.Result
+}

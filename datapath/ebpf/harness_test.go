@@ -1,0 +1,229 @@
+//go:build linux && (amd64 || arm64 || loong64 || ppc64le || riscv64)
+
+package ebpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/datapathtest"
+)
+
+// needKernel skips a test that needs root and a kernel with the features, or fails it if FASTRELAY_KERNEL_TESTS is 1.
+func needKernel(t testing.TB) {
+	t.Helper()
+	why := ""
+	if os.Geteuid() != 0 {
+		why = "kernel tests need root"
+	} else if r := Probe(); !r.OK() {
+		why = "this machine cannot run the kernel datapath:\n" + r.String()
+	}
+	if why == "" {
+		return
+	}
+	if os.Getenv("FASTRELAY_KERNEL_TESTS") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why + " (set FASTRELAY_KERNEL_TESTS=1 to make this a failure)")
+}
+
+const testPort = 4433
+
+// lab is a network namespace with two cables:
+//
+//	publisher ── relay0      relay1 ── subscriber
+//
+// The names on the left and right are interfaces whose raw frames the test sends and receives; the datapath is on relay0 and
+// relay1. The test's thread enters the namespace, never leaves it, and stays on one CPU, so that a marker frame sent
+// after a frame is received after it.
+type lab struct {
+	testing.TB
+	publisher, subscriber, relay1 *rawSocket
+	frames                        [][]byte
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	needKernel(t)
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test's goroutine
+	ns, err := netns.New()
+	must(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	var cpus, one unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &cpus))
+	for i := range 1024 {
+		if cpus.IsSet(i) {
+			one.Set(i)
+			break
+		}
+	}
+	must(t, unix.SchedSetaffinity(0, &one))
+	for _, pair := range [][2]string{{"publisher", "relay0"}, {"subscriber", "relay1"}} {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = pair[0]
+		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: pair[1]}))
+		for _, name := range pair {
+			l, err := netlink.LinkByName(name)
+			must(t, err)
+			must(t, netlink.LinkSetUp(l))
+		}
+	}
+	return &lab{TB: t, publisher: newRawSocket(t, "publisher"), subscriber: newRawSocket(t, "subscriber"),
+		relay1: newRawSocket(t, "relay1")}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rawSocket sends and receives whole frames of an interface.
+type rawSocket struct {
+	testing.TB
+	fd int
+}
+
+func newRawSocket(t testing.TB, name string) *rawSocket {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	must(t, err)
+	all := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL)))
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+	must(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: l.Attrs().Index}))
+	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+	return &rawSocket{t, fd}
+}
+
+func (s *rawSocket) send(frame []byte) {
+	s.Helper()
+	if _, err := unix.Write(s.fd, frame); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *rawSocket) receive() []byte {
+	s.Helper()
+	b := make([]byte, 65536)
+	for {
+		n, _, err := unix.Recvfrom(s.fd, b, 0)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			s.Fatalf("receive: %v", err)
+		}
+		return b[:n]
+	}
+}
+
+// marker is a frame of a local experimental EtherType.
+var marker = append([]byte{2, 0, 0, 0, 0xff, 1, 2, 0, 0, 0, 0xff, 2, 0x88, 0xb5}, make([]byte, 50)...)
+
+// settle returns when all frames that were queued when it was called have been processed, keeping those of UDP that come out.
+func (l *lab) settle() {
+	l.Helper()
+	l.relay1.send(marker)
+	for {
+		b := l.subscriber.receive()
+		switch {
+		case bytes.Equal(b, marker):
+			return
+		case isUDP(b):
+			l.frames = append(l.frames, b)
+		}
+	}
+}
+
+func isUDP(b []byte) bool {
+	if len(b) < 42 {
+		return false
+	}
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case 0x0800:
+		return b[23] == 17
+	case 0x86dd:
+		return b[20] == 17
+	}
+	return false
+}
+
+func (l *lab) Publish(frame []byte) {
+	l.Helper()
+	l.publisher.send(frame)
+	l.settle()
+}
+
+func (l *lab) Subscribe(frame []byte) {
+	l.Helper()
+	l.subscriber.send(frame)
+	l.settle()
+}
+
+func (l *lab) Collect() [][]byte {
+	l.Helper()
+	l.settle()
+	f := l.frames
+	l.frames = nil
+	return f
+}
+
+// harness is the lab with a datapath in it.
+type harness struct {
+	*lab
+	dp *Datapath
+}
+
+func newHarness(t testing.TB, cfg Config) *harness {
+	t.Helper()
+	l := newLab(t)
+	cfg.Interfaces, cfg.Port = []string{"relay0", "relay1"}, testPort
+	dp, err := New(cfg)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	t.Cleanup(func() { must(t, dp.Close()) })
+	return &harness{l, dp}
+}
+
+func (h *harness) Datapath() datapath.Datapath     { return h.dp }
+func (h *harness) Port() uint16                    { return testPort }
+func (h *harness) Supports(c datapath.Cipher) bool { return c == datapath.CipherNull }
+
+// FailSends lowers the interface's MTU, beyond which the kernel lets no program grow a packet.
+func (h *harness) FailSends(fail bool) bool {
+	h.Helper()
+	link, err := netlink.LinkByName("relay1")
+	must(h, err)
+	mtu := 1500
+	if fail {
+		mtu = 68
+	}
+	must(h, netlink.LinkSetMTU(link, mtu))
+	return true
+}
+
+func TestConformance(t *testing.T) {
+	for name, attach := range map[string]Attach{"tcx": AttachTCX, "clsact": AttachClsact} {
+		t.Run(name, func(t *testing.T) {
+			needKernel(t)
+			datapathtest.Run(t, func(t *testing.T, limits datapath.Limits) datapathtest.Harness {
+				return newHarness(t, Config{Limits: limits, Attach: attach})
+			})
+		})
+	}
+}

@@ -1,0 +1,14 @@
+// Package netlab makes a small network on one machine: a publisher, a relay and subscribers in a network namespace each,
+// connected by veth pairs without a bridge.
+//
+//	fastrelay-<id>-pub            fastrelay-<id>-relay             fastrelay-<id>-sub
+//	┌──────────┐   Upstream   ┌─────────────────────┐  Downstream  ┌──────────┐
+//	│ to-relay ├──────────────┤ to-pub       to-sub ├──────────────┤ to-relay │ all subscribers
+//	└──────────┘ .1.2    .1.1 └─────────────────────┘ .2.1    .2.2 └──────────┘
+//
+// The interfaces neither compute checksums late nor segment UDP, so that what a program at the far end sees is what a
+// cable would carry: whole packets of at most the MTU, with right checksums.
+//
+// The namespaces are named ones, under /run/netns. Their names carry the process that made them, so that Clean finds what
+// a crash left behind. It needs Linux, CAP_SYS_ADMIN and CAP_NET_ADMIN.
+package netlab

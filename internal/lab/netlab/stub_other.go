@@ -1,0 +1,31 @@
+//go:build !linux
+
+package netlab
+
+import (
+	"context"
+	"os/exec"
+)
+
+type closer struct{}
+
+// New returns ErrNotSupported: network namespaces need Linux.
+func New(context.Context, Options) (*Lab, error) { return nil, ErrNotSupported }
+
+// Close does nothing.
+func (*Lab) Close() error { return nil }
+
+// Clean finds nothing to remove.
+func Clean() ([]string, error) { return nil, nil }
+
+// Namespace is a network namespace.
+type Namespace struct{}
+
+// Name returns the empty string.
+func (*Namespace) Name() string { return "" }
+
+// Do returns ErrNotSupported.
+func (*Namespace) Do(func() error) error { return ErrNotSupported }
+
+// Start returns ErrNotSupported.
+func (*Namespace) Start(*exec.Cmd) error { return ErrNotSupported }

@@ -251,7 +251,7 @@ func (b *Boundary) attribute(c *conn, odcid []byte) {
 	defer b.mu.Unlock()
 	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
 		c.peerCIDLen.Store(int32(len(scid)))
-		c.peerCIDs[string(scid)] = struct{}{}
+		c.peerCIDs[scid] = struct{}{}
 	}
 	b.conns[c] = struct{}{}
 	b.byAddr[c.remote] = append(b.byAddr[c.remote], c)

@@ -20,7 +20,7 @@ type oobConn struct {
 	batch *ipv4.PacketConn // for IPv6 too: the message is the same
 }
 
-func newOOBConn(p *packetConn, u *net.UDPConn) net.PacketConn {
+func newUDPConn(p *packetConn, u *net.UDPConn) net.PacketConn {
 	return &oobConn{p, u, ipv4.NewPacketConn(u)}
 }
 

@@ -4,4 +4,5 @@ package quicadapt
 
 import "net"
 
-func newOOBConn(*packetConn, *net.UDPConn) net.PacketConn { return nil }
+// newUDPConn has no segmentation offload to keep here.
+func newUDPConn(p *packetConn, u *net.UDPConn) net.PacketConn { return &rawPacketConn{p, u} }

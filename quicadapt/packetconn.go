@@ -14,9 +14,7 @@ var bufferPool = sync.Pool{New: func() any { b := make([]byte, 1<<17); return &b
 func newPacketConn(b *Boundary, pc net.PacketConn) net.PacketConn {
 	basic := &packetConn{b, pc}
 	if u, ok := pc.(*net.UDPConn); ok {
-		if oob := newOOBConn(basic, u); oob != nil {
-			return oob
-		}
+		return newUDPConn(basic, u)
 	}
 	if raw, ok := pc.(rawConn); ok {
 		return &rawPacketConn{basic, raw}

@@ -131,9 +131,9 @@ func (st *stream) read(n int, err error) error {
 			st.publish(c, n)
 		}
 		switch {
-		case err == io.EOF && (st.skip > 0 || len(st.partial) > 0):
+		case errors.Is(err, io.EOF) && (st.skip > 0 || len(st.partial) > 0):
 			return fmt.Errorf("%w: stream ends inside an object", wire.ErrMalformed)
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

@@ -236,4 +236,3 @@ func (c *labCapture) Close() error {
 	_, err := c.c.Stop()
 	return errors.Join(err, c.file.Close())
 }
-

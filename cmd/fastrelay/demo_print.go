@@ -78,4 +78,3 @@ func withSuffix(path, suffix string) string {
 	}
 	return path + suffix
 }
-

@@ -89,7 +89,15 @@ func (r *Rig) AddClient(id datapath.ClientID, change func(c *datapath.Client)) *
 
 // Learn puts a packet of a client in.
 func (r *Rig) Learn(id datapath.ClientID) {
+	was, err := r.DP.Counters()
+	r.must(err)
 	r.H.Subscribe(UDPFrame(r.subscriber(id), r.Relay, []byte{0x40}))
+	now, err := r.DP.Counters()
+	r.must(err)
+	// Where an interface has both ingress programs, the other one has its word for this packet.
+	for i := range now {
+		r.before[i] += now[i] - was[i]
+	}
 }
 
 // Client sets a client with credit, n reserved streams (3, 7, 11… in slots 0, 1, 2…) and a link.

@@ -159,7 +159,7 @@ func explainDial(ctx context.Context, addr net.Addr, err error) error {
 		reset     *quic.StatelessResetError
 	)
 	switch {
-	case errors.Is(err, context.Canceled) && context.Cause(ctx) != errDialTimeout:
+	case errors.Is(err, context.Canceled) && !errors.Is(context.Cause(ctx), errDialTimeout):
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return fmt.Errorf("relay %v cannot be reached: is it running? (%w)", addr, err)

@@ -1,6 +1,7 @@
 package moq
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -62,7 +63,7 @@ func (c *control) read() {
 		}
 		c.mu.Lock()
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF // the library would take EOF for the end of a message
 			}
 			c.err = err

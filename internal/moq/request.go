@@ -1,6 +1,7 @@
 package moq
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -77,7 +78,7 @@ func (r *Request) Reject(code uint64, reason string) error {
 	err := r.settle(func(rw *moqtransport.SubscribeResponseWriter) error {
 		return rw.Reject(moqtransport.ErrorCodeSubscribe(codeToDraft(code, r.s.draft)), clip(reason))
 	})
-	if err != ErrAnswered {
+	if !errors.Is(err, ErrAnswered) {
 		r.s.forget(r)
 	}
 	return err

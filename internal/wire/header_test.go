@@ -83,7 +83,7 @@ func TestParseLongHeader(t *testing.T) {
 			if !errors.Is(err, tc.err) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
-			if err != nil && err != ErrVersion {
+			if err != nil && !errors.Is(err, ErrVersion) {
 				return
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {

@@ -178,7 +178,7 @@ func (s *SubscribeOK) trackExtensions(c *controlReader) {
 // draft 16 that of the ALPN value, in draft 14 the version in the message. Errors wrap ErrMalformed or ErrDraft.
 func ParseServerSetup(payload []byte, alpnDraft Draft) (Draft, error) {
 	c := controlReader{moqReader: moqReader{b: payload}, draft: alpnDraft}
-	version := uint64(draftVersionBase + uint64(alpnDraft))
+	version := draftVersionBase + uint64(alpnDraft)
 	if alpnDraft == Draft14 {
 		version = c.varint()
 	}

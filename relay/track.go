@@ -193,17 +193,34 @@ func (t *track) signal() {
 // has ended.
 func (t *track) begin(st *stream) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.closed {
+		t.mu.Unlock()
 		return false
 	}
 	t.seen++
 	t.streams[st] = struct{}{}
 	t.signal()
+	slow := false
 	for _, s := range t.subs {
 		t.attach(s, st, true)
+		slow = slow || s.bound
+	}
+	slow = slow && len(st.fast) == 0
+	t.mu.Unlock()
+	if slow {
+		t.settle(st)
 	}
 	return true
+}
+
+// settle makes sure that the datapath leaves a stream alone which it has opened for nobody. It may not have seen its start
+// at all, in a packet that it could not read, and must not take a retransmission for it.
+func (t *track) settle(st *stream) {
+	key := datapath.StreamKey{Upstream: t.upstream, Client: datapath.NoClient, Stream: st.id}
+	if err := t.relay.cfg.Datapath.Evict([]datapath.StreamKey{key}); err != nil {
+		t.relay.counts.add("evict_failed", 1)
+		t.log.Debug("eviction failed", "error", err)
+	}
 }
 
 // end takes a stream out that has been read to its end.

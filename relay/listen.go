@@ -43,6 +43,7 @@ type listener struct {
 	accept func(context.Context) (conn, error)
 	addr   net.Addr
 	close  func() error
+	totals func() quicadapt.ConnStats // of the packet boundary; nil without one
 }
 
 // listen opens the socket. A packet boundary is there only if something needs it: it costs a few percent.
@@ -78,7 +79,10 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 			}
 			return c, nil
 		}
-		return &listener{accept, ln.Addr(), func() error { return errors.Join(ln.Close(), b.Close()) }}, nil
+		return &listener{
+			accept: accept, addr: ln.Addr(), totals: b.Totals,
+			close: func() error { return errors.Join(ln.Close(), b.Close()) },
+		}, nil
 	}
 	tr := &quic.Transport{Conn: pc}
 	ln, err := tr.Listen(cfg.TLS, cfg.QUIC)
@@ -92,7 +96,7 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 		}
 		return c, nil
 	}
-	return &listener{accept, ln.Addr(), func() error {
+	return &listener{accept: accept, addr: ln.Addr(), close: func() error {
 		err := errors.Join(ln.Close(), tr.Close())
 		if cfg.Conn == nil {
 			err = errors.Join(err, pc.Close())

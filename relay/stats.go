@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"github.com/fastrelay/fastrelay/quicadapt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ type Stats struct {
 	//	unknown_alias           stream or datagram of no track
 	//	datagram_too_large      for the subscriber's path; also datagram_queue_full, datagram_too_early, datagram_not_sent
 	Reasons map[string]uint64
+	// Boundary has the sums over all connections so far; zero without a packet boundary.
+	Boundary quicadapt.ConnStats
 }
 
 // TrackStats is about a track that is subscribed to upstream.
@@ -55,6 +58,9 @@ func (r *Relay) Stats() Stats {
 		if c, err := dp.Counters(); err == nil {
 			maps.Copy(s.Reasons, c.Map())
 		}
+	}
+	if r.ln.totals != nil {
+		s.Boundary = r.ln.totals()
 	}
 	r.mu.Lock()
 	s.Sessions = len(r.peers)

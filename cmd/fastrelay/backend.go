@@ -25,24 +25,8 @@ type backend struct {
 	name       string // one of the above, never auto
 	why        string // it was chosen; empty if it was asked for
 	interfaces []string
-	dp         *meteredDatapath // nil with none
+	dp         datapath.Datapath // nil with none
 	conn       net.PacketConn
-}
-
-// datapath returns what the relay is given.
-func (b *backend) datapath() datapath.Datapath {
-	if b.dp == nil {
-		return nil // and not an interface that holds a nil pointer
-	}
-	return b.dp
-}
-
-// forwarded returns what the datapath sent so far, of which the relay has read the records.
-func (b *backend) forwarded() forwarded {
-	if b.dp == nil {
-		return forwarded{}
-	}
-	return b.dp.counts()
 }
 
 // Close closes the datapath; the socket is its user's.
@@ -72,7 +56,7 @@ func openBackend(name, cipher string, pc *net.UDPConn, interfaces []string) (*ba
 		return b, nil
 	case datapathSim:
 		s := sim.New(sim.Config{})
-		b.dp, b.conn = &meteredDatapath{Datapath: s}, s.Wrap(pc)
+		b.dp, b.conn = s, s.Wrap(pc)
 		return b, nil
 	}
 	if cipher != cipherNull {
@@ -88,7 +72,7 @@ func openBackend(name, cipher string, pc *net.UDPConn, interfaces []string) (*ba
 	if err != nil {
 		return nil, fmt.Errorf("datapath ebpf: %w", err)
 	}
-	b.dp = &meteredDatapath{Datapath: e}
+	b.dp = e
 	return b, nil
 }
 

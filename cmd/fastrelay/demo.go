@@ -13,6 +13,7 @@ import (
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
 	"github.com/fastrelay/fastrelay/internal/media"
 	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/quicadapt"
 )
 
 type demoCmd struct {
@@ -99,7 +100,7 @@ type trial struct {
 	published *endpoint.Published
 	received  []*endpoint.Received
 	reasons   map[string]uint64
-	forwarded forwarded
+	boundary  quicadapt.ConnStats
 	upstream  *capture.Recording // at the publisher
 	down      *capture.Recording // at the subscribers
 	keylog    []byte

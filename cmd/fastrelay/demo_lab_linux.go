@@ -145,10 +145,7 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	if last.Stats != nil {
-		t.reasons = last.Stats.Reasons
-	}
-	if last.Forwarded != nil {
-		t.forwarded = *last.Forwarded
+		t.reasons, t.boundary = last.Stats.Reasons, last.Stats.Boundary
 	}
 	if t.upstream, err = up.stop(); err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
 	r.relay, err = relay.New(relay.Config{
-		Conn: r.backend.conn, Datapath: r.backend.datapath(), Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
+		Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
 		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, err
 	}
 	stats := r.relay.Stats()
-	t.reasons, t.forwarded = stats.Reasons, r.backend.forwarded()
+	t.reasons, t.boundary = stats.Reasons, stats.Boundary
 	if t.upstream, err = recording(taps[0]); err != nil {
 		return nil, err
 	}

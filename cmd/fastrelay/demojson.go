@@ -60,6 +60,7 @@ type demoRun struct {
 	PacketsForwarded uint64             `json:"packets_forwarded"`
 	PacketsSlow      uint64             `json:"packets_slow"`
 	BytesForwarded   uint64             `json:"bytes_forwarded"`
+	Repairs          uint64             `json:"repairs"`     // packets that the relay sent for streams of the datapath
 	BytesMedia       uint64             `json:"bytes_media"` // of subscribed tracks, with their MoQ headers, that reached the subscribers
 	ForwardedShare   float64            `json:"forwarded_share"`
 	Reasons          map[string]uint64  `json:"reasons"`

@@ -47,7 +47,6 @@ type relayEvent struct {
 	Interfaces  []string     `json:"interfaces,omitempty"`
 	Fingerprint string       `json:"fingerprint,omitempty"` // of the certificate, for the clients' --fingerprint
 	Why         string       `json:"why,omitempty"`         // the datapath was chosen
-	Forwarded   *forwarded   `json:"forwarded,omitempty"`   // by the datapath
 	Stats       *relay.Stats `json:"stats,omitempty"`
 }
 
@@ -116,7 +115,7 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
-	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.datapath(), Null: c.Cipher == cipherNull, Logger: a.log}
+	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, Logger: a.log}
 	if r.relay, err = relay.New(cfg); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}
@@ -154,9 +153,9 @@ func (c *relayCmd) certificate(pc *net.UDPConn) (tls.Certificate, error) {
 }
 
 func (r *runningRelay) report(a *app, what string) {
-	s, f := r.relay.Stats(), r.backend.forwarded()
+	s := r.relay.Stats()
 	if a.json {
-		a.event(relayEvent{Event: what, Stats: &s, Forwarded: &f})
+		a.event(relayEvent{Event: what, Stats: &s})
 		return
 	}
 	if a.quiet {
@@ -167,7 +166,7 @@ func (r *runningRelay) report(a *app, what string) {
 		subscribers += len(t.Subscribers)
 	}
 	fmt.Fprintf(a.out, "%s: %d sessions, %d tracks, %d subscriptions; %d packets forwarded by the datapath; %s\n",
-		what, s.Sessions, len(s.Tracks), subscribers, f.Packets, describeReasons(s.Reasons))
+		what, s.Sessions, len(s.Tracks), subscribers, s.Boundary.ForwardedPackets, describeReasons(s.Reasons))
 }
 
 // Close ends the sessions and detaches the datapath.

@@ -1,9 +1,5 @@
-// Embed puts a relay with a datapath into a program. It takes a certificate and its key:
-//
-//	embed cert.pem key.pem
-//
-// The datapath is the simulated one, which needs no privileges. For the kernel's take
-// ebpf.New(ebpf.Config{Interfaces: []string{"eth0"}, Port: port}), and the socket as it is.
+// Embed is a relay with a datapath: embed ADDRESS CERT KEY. The simulated datapath needs no privileges; for the kernel's take
+// ebpf.New(ebpf.Config{Interfaces: …, Port: …}) and give the relay the socket as it is.
 package main
 
 import (
@@ -12,21 +8,13 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/signal"
 
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/relay"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if len(os.Args) != 3 {
-		log.Fatal("usage: embed cert.pem key.pem")
-	}
-	if err := run(ctx, ":4443", os.Args[1], os.Args[2]); err != nil && ctx.Err() == nil {
-		log.Fatal(err)
-	}
+	log.Fatal(run(context.Background(), os.Args[1], os.Args[2], os.Args[3]))
 }
 
 func run(ctx context.Context, addr, cert, key string) error {
@@ -38,14 +26,12 @@ func run(ctx context.Context, addr, cert, key string) error {
 	if err != nil {
 		return err
 	}
-	defer socket.Close()
-	dp := sim.New(sim.Config{Port: uint16(socket.LocalAddr().(*net.UDPAddr).Port)})
+	dp := sim.New(sim.Config{})
 	defer dp.Close()
 	r, err := relay.New(relay.Config{Conn: dp.Wrap(socket), Datapath: dp, TLS: &tls.Config{Certificates: []tls.Certificate{pair}}})
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	log.Printf("relay listens on %v", socket.LocalAddr())
 	return r.Serve(ctx)
 }

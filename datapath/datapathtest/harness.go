@@ -38,12 +38,15 @@ func Run(t *testing.T, newHarness func(t *testing.T, limits datapath.Limits) Har
 		t.Run(family, func(t *testing.T) {
 			for _, c := range Cases() {
 				t.Run(c.Name, func(t *testing.T) {
-					c.Run(newRig(t, newHarness(t, c.Limits), family == "ipv6"))
+					c.On(t, newHarness(t, c.Limits), family == "ipv6")
 				})
 			}
 		})
 	}
 }
+
+// On runs the case on a harness.
+func (c *Case) On(t *testing.T, h Harness, v6 bool) { c.Run(newRig(t, h, v6)) }
 
 // Cases returns all cases.
 func Cases() []Case {

@@ -43,9 +43,7 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 		}
 		_ = pc.Close()
 		time.Sleep(time.Minute)
-		for _, l := range w.links {
-			_ = l.Close()
-		}
+		w.closeLinks()
 	})
 }
 
@@ -68,6 +66,15 @@ func TestStockPeersOnTheFastPath(t *testing.T) {
 				time.Sleep(time.Second) // the subscriptions are bound
 				want := make(map[string][]byte)
 				rnd := rand.New(rand.NewPCG(1, 2))
+				for g := range uint64(groups) {
+					for f := range uint64(frames) {
+						payload := make([]byte, 200+rnd.IntN(6000))
+						for i := range payload {
+							payload[i] = byte(rnd.Uint32())
+						}
+						want[fmt.Sprintf("%d/%d/%d", g, f, f)] = payload
+					}
+				}
 				got := make(chan error, subscribers)
 				for i, track := range tracks {
 					go func() {
@@ -88,11 +95,7 @@ func TestStockPeersOnTheFastPath(t *testing.T) {
 				}
 				for g := range uint64(groups) {
 					for f := range uint64(frames) {
-						payload := make([]byte, 200+rnd.IntN(6000))
-						for i := range payload {
-							payload[i] = byte(rnd.Uint32())
-						}
-						want[fmt.Sprintf("%d/%d/%d", g, f, f)] = payload
+						payload := want[fmt.Sprintf("%d/%d/%d", g, f, f)]
 						sg, err := out.OpenSubgroup(g, f, 64)
 						must(t, err)
 						_, err = sg.WriteObject(f, payload)

@@ -93,9 +93,7 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 			}
 			_ = pc.Close()
 			time.Sleep(time.Minute) // virtual: timers run out
-			for _, l := range w.links {
-				_ = l.Close()
-			}
+			w.closeLinks()
 		}()
 		test(w)
 	})
@@ -129,6 +127,16 @@ func (w *world) leave(pc net.PacketConn) {
 	if link != nil {
 		_ = link.Close()
 	}
+}
+
+// closeLinks closes the links that are left.
+func (w *world) closeLinks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.links {
+		_ = l.Close()
+	}
+	w.links = nil
 }
 
 // dial connects a stock quic-go client to the relay.

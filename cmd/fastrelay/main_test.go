@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fastrelay/fastrelay/internal/media"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"fastrelay": main})
+}
+
+// TestScripts runs the command as a user does.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"whole": checkWhole,
+		},
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "kernel":
+				return os.Getenv("FASTRELAY_KERNEL_TESTS") == "1", nil
+			}
+			return false, errors.New("unknown condition")
+		},
+	})
+}
+
+// checkWhole reads a report of demo --json: whole FILE DATAPATH.
+func checkWhole(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: whole FILE DATAPATH")
+	}
+	var r demoReport
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &r))
+	if !r.OK || r.ObjectsExpected == 0 || r.ObjectsDelivered != r.ObjectsExpected || r.ObjectsCorrupt+r.ObjectsMissing+r.ObjectsReset > 0 {
+		ts.Fatalf("not everything arrived: %s", ts.ReadFile(args[0]))
+	}
+	if r.Datapath != args[1] {
+		ts.Fatalf("datapath is %s, want %s", r.Datapath, args[1])
+	}
+	// 0.99 and more on an idle machine; tests share theirs, and path MTU discovery comes late on a busy one.
+	if r.ForwardedShare < 0.9 || r.PacketsForwarded == 0 {
+		ts.Fatalf("the datapath sent %.3f of the bytes: %v", r.ForwardedShare, r.Reasons)
+	}
+	if r.RelayDelay.Fast.N == 0 || r.RelayDelay.Slow.N == 0 || r.RelayDelay.Fast.P50 > r.RelayDelay.Fast.Max {
+		ts.Fatalf("delays: %+v", r.RelayDelay)
+	}
+	if left, err := filepath.Glob("/run/netns/fastrelay-*"); err == nil && len(left) > 0 && args[1] == datapathEBPF {
+		ts.Fatalf("namespaces are left: %v", left)
+	}
+}
+
+// TestThreeProcesses runs relay, publisher and subscriber as README shows them, and an unknown namespace.
+func TestThreeProcesses(t *testing.T) {
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "fastrelay")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	command := func(args ...string) *exec.Cmd {
+		c := exec.CommandContext(t.Context(), bin, args...)
+		c.Dir = dir
+		return c
+	}
+	relay := command("relay", "--listen", "127.0.0.1:0", "--datapath=sim", "--write-cert", "relay.pem", "--json")
+	events, err := relay.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := relay.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(events)
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listening relayEvent
+	if err := json.Unmarshal(line, &listening); err != nil || listening.Address == "" {
+		t.Fatalf("relay said %s: %v", line, err)
+	}
+
+	out, err := command("subscribe", "--relay", listening.Address, "--ca", "relay.pem", "--namespace", "nothere").CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !bytes.Contains(out, []byte("knows no track nothere")) {
+		t.Errorf("unknown namespace: %v\n%s", err, out)
+	}
+
+	publisher := command("publish", "--relay", listening.Address, "--ca", "relay.pem", "--duration", "2s")
+	announced, err := publisher.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := publisher.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(announced)
+	if line, err := said.ReadString('\n'); err != nil { // it is announced
+		t.Fatalf("publisher said %q: %v", line, err)
+	}
+	if out, err := command("subscribe", "--relay", listening.Address, "--ca", "relay.pem", "--out", "received.mp4").CombinedOutput(); err != nil {
+		t.Fatalf("subscribe: %v\n%s", err, out)
+	}
+	if _, err := said.WriteTo(&bytes.Buffer{}); err != nil {
+		t.Error(err)
+	}
+	if err := publisher.Wait(); err != nil {
+		t.Errorf("publish: %v", err)
+	}
+	report, err := media.Verify(filepath.Join(dir, "received.mp4"))
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%+v", report)
+	if err := relay.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	var last relayEvent
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		if err := json.Unmarshal(line, &last); err != nil {
+			t.Errorf("relay said %s: %v", line, err)
+		}
+	}
+	if err := relay.Wait(); err != nil {
+		t.Errorf("relay: %v", err)
+	}
+	if last.Stats == nil || last.Stats.Boundary.ForwardedPackets == 0 {
+		t.Errorf("the relay's last word: %+v", last)
+	}
+}

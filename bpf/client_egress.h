@@ -24,6 +24,14 @@ struct step {
 	u8 slot, old, new, opened;
 };
 
+/* at_least_one returns n, 1 to BUFFER_MASK + 1, in a way that verifiers before Linux 6.8 see: a test against 0 teaches them nothing. */
+static __always_inline u32 at_least_one(u32 n)
+{
+	n--;
+	asm volatile("" : "+r"(n));
+	return (n & BUFFER_MASK) + 1;
+}
+
 /* take_stream takes a reserved stream ID from the pool. */
 static __always_inline u8 take_stream(struct space *space, struct step *t)
 {
@@ -130,7 +138,7 @@ static __always_inline void append(struct egress *c, struct frame *f, struct ste
 		from += t->old;
 	}
 	left &= BUFFER_MASK;
-	if (left && bpf_skb_load_bytes(c->skb, from, &s->out[pos & BUFFER_MASK], left))
+	if (left && bpf_skb_load_bytes(c->skb, from, &s->out[pos & BUFFER_MASK], at_least_one(left)))
 		s->failed = 1;
 	s->pos = pos + left;
 }
@@ -359,7 +367,7 @@ static __always_inline int finish(struct egress *c, struct client *client, struc
 	total &= BUFFER_MASK;
 	if (!total)
 		return -1;
-	return bpf_skb_store_bytes(c->skb, 0, s->out, total, 0);
+	return bpf_skb_store_bytes(c->skb, 0, s->out, at_least_one(total), 0);
 }
 
 SEC("tc")

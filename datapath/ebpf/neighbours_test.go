@@ -112,8 +112,9 @@ func attached(t *testing.T) (n int) {
 		must(t, err)
 		for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 			r, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: at})
-			must(t, err)
-			n += len(r.Programs)
+			if err == nil { // older kernels have no TCX to ask
+				n += len(r.Programs)
+			}
 		}
 		for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
 			if filters, err := netlink.FilterList(l, parent); err == nil {

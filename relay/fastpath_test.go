@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -33,17 +34,19 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 		}
 		w.relay = r
 		done := make(chan error)
-		go func() { done <- r.Serve(t.Context()) }()
+		go func() { done <- r.Serve(context.Background()) }()
+		defer func() { // also when the test has failed: what is left over would keep virtual time going
+			if err := errors.Join(r.Close(), s.Close()); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; !errors.Is(err, relay.ErrClosed) {
+				t.Errorf("Serve returned %v", err)
+			}
+			_ = pc.Close()
+			time.Sleep(time.Minute)
+			w.closeLinks()
+		}()
 		test(w, s)
-		if err := errors.Join(r.Close(), s.Close()); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; !errors.Is(err, relay.ErrClosed) {
-			t.Errorf("Serve returned %v", err)
-		}
-		_ = pc.Close()
-		time.Sleep(time.Minute)
-		w.closeLinks()
 	})
 }
 

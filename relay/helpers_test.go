@@ -229,6 +229,7 @@ func readStream(w *world, s *moq.Session) rawStream {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	_ = rs.SetReadDeadline(time.Now().Add(time.Minute))
 	var r rawStream
 	r.data, r.err = io.ReadAll(rs)
 	if r.header, err = wire.ParseSubgroupHeader(r.data, s.Draft()); err != nil {

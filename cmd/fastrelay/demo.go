@@ -25,7 +25,7 @@ type demoCmd struct {
 	Layout      string        `default:"per-frame" enum:"per-frame,per-layer" help:"One stream for each frame (per-frame), or for each layer of a group (per-layer)."`
 	Cipher      string        `default:"" enum:",aead,null" help:"Packet protection of the fast run: aead or null (labs alone). Default: null with ebpf, which can do nothing else yet, and aead otherwise."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
-	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscribers put before the extension."`
+	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscriber put before the extension; with real packet protection the keys too, with the extension .keys."`
 }
 
 // Help is shown by --help.
@@ -107,7 +107,7 @@ type trial struct {
 	port      uint16 // of the relay
 }
 
-func (c *demoCmd) Run(ctx context.Context, a *app) error {
+func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	clip, err := openClip(c.Input, c.Layout)
 	if err != nil {
 		return err
@@ -144,16 +144,19 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		defer lab.Close()
+		defer closing(lab, &err)
 		try = lab.try
 	}
 	for _, m := range modes(name, cipher) {
 		t, err := try(ctx, m)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
 		if err != nil {
 			return fmt.Errorf("run %s: %w", m.name, err)
 		}
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
+		if d.captured(m) {
+			report.Pcap = d.pcapFiles(m)
 		}
 		run, err := d.evaluate(ctx, m, t)
 		if err != nil {

@@ -89,12 +89,12 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t = &trial{port: labPort}
-	up, err := l.capture(l.lab.Upstream.Peer, m, "-publisher")
+	up, err := l.capture(l.lab.Upstream.Peer, m, pcapPublisher)
 	if err != nil {
 		return nil, err
 	}
 	defer closing(up, &err)
-	down, err := l.capture(l.lab.Downstream.Peer, m, "-subscriber")
+	down, err := l.capture(l.lab.Downstream.Peer, m, pcapSubscriber)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ type labCapture struct {
 func (l *demoLab) capture(end netlab.End, m mode, suffix string) (*labCapture, error) {
 	opts := capture.Options{Interface: end.Interface, Port: labPort}
 	c := &labCapture{file: nopCloser{}}
-	if l.Pcap != "" && m.name == "fast" {
+	if l.captured(m) {
 		f, err := os.Create(withSuffix(l.Pcap, suffix))
 		if err != nil {
 			return nil, fmt.Errorf("--pcap: %w", err)

@@ -72,6 +72,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		if taps[i], err = newTap(loopback); err != nil {
 			return nil, err
 		}
+		defer func() { _ = taps[i].Close() }() // its connection may have closed it
 	}
 	dial := func(i int) endpoint.DialConfig {
 		return endpoint.DialConfig{
@@ -91,7 +92,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, err
 	}
 	t.keylog = keys.b.Bytes()
-	return t, nil
+	return t, d.writePcap(m, t)
 }
 
 // parties runs publisher and subscribers in this process until the clip is over.

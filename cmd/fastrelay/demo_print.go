@@ -68,13 +68,3 @@ func shortHeaders(r *capture.Recording, port uint16) (n uint64) {
 	}
 	return n
 }
-
-// withSuffix puts a suffix before a file's extension.
-func withSuffix(path, suffix string) string {
-	for i := len(path) - 1; i >= 0 && path[i] != '/'; i-- {
-		if path[i] == '.' {
-			return path[:i] + suffix + path[i:]
-		}
-	}
-	return path + suffix
-}

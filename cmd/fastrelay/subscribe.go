@@ -75,7 +75,7 @@ func (c *subscribeCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	var bad []string
 	for _, r := range received {
-		if !a.json && !a.quiet {
+		if !a.json && !a.quiet && len(r.Objects) > 0 {
 			fmt.Fprintf(a.out, "subscriber %d: %d objects, %d bytes, %d streams reset", r.Subscriber, len(r.Objects), r.Bytes, len(r.Resets)+r.UnknownReset)
 			if r.File != "" {
 				fmt.Fprintf(a.out, ", written to %s", r.File)
@@ -83,6 +83,9 @@ func (c *subscribeCmd) Run(ctx context.Context, a *app) (err error) {
 			fmt.Fprintln(a.out)
 		}
 		for _, t := range r.Tracks {
+			if t.Failed != "" {
+				bad = append(bad, fmt.Sprintf("subscriber %d: %s %s", r.Subscriber, t.Track, t.Failed))
+			}
 			if t.Incomplete {
 				bad = append(bad, fmt.Sprintf("subscriber %d: %d of %d streams of %s did not come", r.Subscriber, t.Announced-t.Streams, t.Announced, t.Track))
 			}

@@ -163,7 +163,7 @@ func explainDial(ctx context.Context, addr net.Addr, err error) error {
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return fmt.Errorf("relay %v cannot be reached: is it running? (%w)", addr, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &idle), errors.As(err, &handshake), errors.As(err, &reset):
+	case errors.Is(err, errDialTimeout), errors.Is(err, context.DeadlineExceeded), errors.As(err, &idle), errors.As(err, &handshake), errors.As(err, &reset):
 		return fmt.Errorf("no answer from the relay at %v: is it running there, and with the same --cipher? (%w)", addr, ErrUnreachable)
 	case errors.As(err, &authority), errors.Is(err, ErrFingerprint):
 		return fmt.Errorf("the certificate of the relay at %v is not trusted: give it with --ca FILE (fastrelay relay --write-cert FILE writes it)", addr)

@@ -44,7 +44,8 @@ type TrackStart struct {
 	FirstGroup uint64 `json:"first_group"`
 	Streams    uint64 `json:"streams"`              // that were read, reset ones included
 	Announced  uint64 `json:"announced"`            // stream count of PUBLISH_DONE
-	Done       bool   `json:"done"`                 // PUBLISH_DONE came
+	Done       bool   `json:"done"`                 // PUBLISH_DONE came, and said that the track has ended
+	Failed     string `json:"failed,omitempty"`     // it said that something went wrong, in these words
 	Incomplete bool   `json:"incomplete,omitempty"` // and not all of its streams
 }
 

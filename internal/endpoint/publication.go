@@ -40,27 +40,29 @@ type publication struct {
 func newPublication(p *player, t *media.Track, r *moq.Request, largest *moq.Location) *publication {
 	s := &publication{
 		player: p, track: t, request: r, ready: make(chan struct{}), open: make(map[subgroupKey]chan message),
-		end: moq.Location{Group: 1<<64 - 1},
 	}
-	o := r.Options()
-	if largest != nil {
-		switch o.Filter {
-		case moq.FilterNextGroup:
-			s.start.Group = largest.Group + 1
-		default:
-			s.start = moq.Location{Group: largest.Group, Object: largest.Object + 1}
-		}
-	}
-	switch o.Filter {
-	case moq.FilterAbsoluteStart, moq.FilterAbsoluteRange: // what is past is not sent again
-		if s.start.Less(o.Start) {
-			s.start = o.Start
-		}
-	}
-	if o.Filter == moq.FilterAbsoluteRange {
-		s.end = moq.Location{Group: o.EndGroup + 1}
-	}
+	s.start, s.end = selected(r.Options(), largest)
 	return s
+}
+
+// selected returns the first object that a filter selects, and the first that it does not select any more, when largest
+// was the last to be published; nil if there was none. What is past is not sent again.
+func selected(o moq.SubscribeOptions, largest *moq.Location) (start, end moq.Location) {
+	end = moq.Location{Group: 1<<64 - 1}
+	if largest != nil {
+		start = moq.Location{Group: largest.Group, Object: largest.Object + 1}
+		if o.Filter == moq.FilterNextGroup {
+			start = moq.Location{Group: largest.Group + 1}
+		}
+	}
+	absolute := o.Filter == moq.FilterAbsoluteStart || o.Filter == moq.FilterAbsoluteRange
+	if absolute && start.Less(o.Start) {
+		start = o.Start
+	}
+	if o.Filter == moq.FilterAbsoluteRange && o.EndGroup < 1<<64-1 {
+		end = moq.Location{Group: o.EndGroup + 1}
+	}
+	return start, end
 }
 
 func (s *publication) accepted(alias uint64, err error) {

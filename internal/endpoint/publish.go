@@ -73,7 +73,7 @@ func Publish(ctx context.Context, conn *Conn, cfg PublishConfig) (*Published, er
 	p := newPlayer(conn, cfg)
 	s, err := moq.Connect(ctx, conn.moq, moq.Handlers{Subscribe: p.onSubscribe})
 	if err != nil {
-		return nil, sessionError(conn, "set up the session", err)
+		return nil, sessionError(conn, "set up the session; do both ends use the same --cipher?", err)
 	}
 	namespace := strings.Split(cfg.Namespace, "/")
 	p.namespace = namespace

@@ -71,7 +71,7 @@ func Subscribe(ctx context.Context, conn *Conn, cfg SubscribeConfig) (*Received,
 	cfg = cfg.withDefaults()
 	s, err := moq.Connect(ctx, conn.moq, moq.Handlers{})
 	if err != nil {
-		return nil, sessionError(conn, "set up the session", err)
+		return nil, sessionError(conn, "set up the session; do both ends use the same --cipher?", err)
 	}
 	sub := newSubscriber(conn, s, cfg)
 	defer sub.stop()
@@ -348,11 +348,17 @@ func (s *subscriber) result(err error) (*Received, error) {
 		start := TrackStart{Track: t.name, FirstGroup: t.first, Streams: t.streams}
 		select {
 		case <-t.sub.Done():
-			code, streams, _ := t.sub.Result()
+			code, streams, reason := t.sub.Result()
 			if streams != wire.UnknownStreamCount {
 				start.Announced = streams
 			}
-			start.Done = code == moq.DoneTrackEnded
+			switch code {
+			case moq.DoneTrackEnded:
+				start.Done = true
+			case moq.DoneSubscriptionEnded, moq.DoneGoingAway: // we or the publisher were asked to stop
+			default:
+				start.Failed = fmt.Sprintf("ended with code %d: %s", code, reason)
+			}
 			start.Incomplete = start.Announced > t.streams
 		default:
 		}

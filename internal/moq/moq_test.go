@@ -318,6 +318,8 @@ func TestHostilePeer(t *testing.T) {
 		{name: "no setup", bytes: message(wire.MsgSubscribe, 0, 1, 1, 'n', 1, 't'), early: true, code: moq.CodeProtocolViolation},
 		{name: "cut off SUBSCRIBE", bytes: message(wire.MsgSubscribe, 0, 1, 200), code: moq.CodeProtocolViolation},
 		{name: "huge namespace", bytes: message(wire.MsgSubscribe, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), code: moq.CodeProtocolViolation},
+		{name: "huge announced namespace", bytes: message(wire.MsgPublishNamespace, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), code: moq.CodeProtocolViolation},
+		{name: "cut off parameter", bytes: message(wire.MsgPublishNamespace, 0, 1, 1, 'n', 1, 3, 0x7f, 0xff), code: moq.CodeProtocolViolation},
 		{name: "empty message", bytes: message(wire.MsgPublishNamespace), code: moq.CodeProtocolViolation},
 		{name: "SUBSCRIBE_OK of nothing", bytes: message(wire.MsgSubscribeOK, 1, 0, 0, 1, 0, 0), code: moq.CodeInvalidRequestID},
 		{name: "UNSUBSCRIBE of nothing", bytes: message(wire.MsgUnsubscribe, 8), code: moq.CodeInvalidRequestID},

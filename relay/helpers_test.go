@@ -152,7 +152,12 @@ func (w *world) dial(d wire.Draft, qc *quic.Config) *quic.Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	context.AfterFunc(c.Context(), func() { _ = tr.Close(); _ = pc.Close(); w.leave(pc) })
+	context.AfterFunc(c.Context(), func() {
+		_ = tr.Close()
+		time.Sleep(10 * delay) // virtual: CONNECTION_CLOSE is still on the link
+		_ = pc.Close()
+		w.leave(pc)
+	})
 	open := new(atomic.Pointer[quic.Conn]) // so that what has ended can be freed
 	open.Store(c)
 	context.AfterFunc(c.Context(), func() { open.Store(nil) })

@@ -113,6 +113,10 @@ type Upstream struct {
 	Streams    uint8          // the two low bits of the stream IDs of the peer's unidirectional streams: 2 if it is the client, 3 if the server (RFC 9000, section 2.1)
 	NextNumber uint64         // numbers below it are not forwarded: largest received so far plus one
 	Protection Protection     // of what the publisher sends
+
+	// PriorityCID says that the publisher writes each packet's priority into the last byte of the connection ID, which is 0
+	// in CIDs (thesis, section 3.1.2). It then counts for all media of the packet, instead of what their headers say.
+	PriorityCID bool
 }
 
 // Track describes a track of an upstream.
@@ -129,6 +133,8 @@ type Client struct {
 	DCID          []byte         // 0 to 20 bytes
 	MaxSize       int            // proven size of a UDP payload, at most MaxPacketSize
 	Protection    Protection     // of what the relay sends
+	MaxDatagram   uint64         // the client's max_datagram_frame_size, type and length included (RFC 9221, section 3); 0: none
+	PriorityCID   bool           // write the packet's most important priority into the last byte of DCID, see Upstream; DCID has CIDLen bytes
 }
 
 // Subscription is one client's subscription to one track.

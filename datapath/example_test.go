@@ -8,7 +8,7 @@ import (
 
 // A client's space is shared with the datapath: both take packet numbers from one word.
 func ExampleSpace() {
-	s := datapath.NewSpace(nil)
+	s := datapath.NewSpace(nil, nil)
 	s.SetNext(7)
 	fmt.Println(s.TakeNumber(), s.TakeNumber(), s.Next())
 

@@ -35,6 +35,8 @@ const (
 	ReasonStaleClient      // the client was replaced meanwhile
 	ReasonSlowStream       // the slow path owns the stream for this client
 	ReasonFiltered         // group outside the subscription
+	ReasonCongestionWindow // the client's congestion window is full
+	ReasonPaced            // sent faster than the client's pace allows
 	ReasonPoolEmpty        // no reserved stream ID left
 	ReasonClientStreams    // no room for the client's entry of the stream
 	ReasonClosedStream     // userspace closed the stream
@@ -58,7 +60,7 @@ var reasonNames = [ReasonCount]string{
 	"long_header", "unknown_cid", "gso", "fragment", "truncated", "address", "auth", "replay", "malformed_frame",
 	"too_many_frames", "no_media",
 	"unknown_track", "no_subscriber", "bad_header", "header_split", "streams_full", "not_opened", "too_many_media",
-	"stale_client", "slow_stream", "filtered", "pool_empty", "client_streams", "closed_stream", "stream_credit",
+	"stale_client", "slow_stream", "filtered", "congestion_window", "paced", "pool_empty", "client_streams", "closed_stream", "stream_credit",
 	"connection_credit", "too_big", "prefix_split", "ring_full", "no_route", "send_failed", "contended",
 }
 

@@ -1,14 +1,17 @@
 package datapath
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Layout of the words that a client shares with the datapath, in 64-bit words of a page of their own. The kernel and Go
 // change them with atomic instructions only. bpf/types.h has the same numbers.
 //
 //	0 next packet number      3 pool head (datapath takes)   6 generation, low 8 bits count
-//	1 stream data sent        4 pool tail (userspace adds)   7 reserved for the budget
-//	2 stream data allowed     5 largest size (UDP payload)
-//	8…71    pool: slot<<48 | stream ID, a ring
+//	1 stream data sent        4 pool tail (userspace adds)   7 sent: UDP payload bytes, by anybody
+//	2 stream data allowed     5 largest size (UDP payload)     72 send limit: sent bytes allowed (congestion window)
+//	8…71    pool: slot<<48 | stream ID, a ring                  73 pace time   74 pace cost   75 pace burst
 //	128…383 slots: per stream the stream word and the peer's MAX_STREAM_DATA
 const (
 	SpaceWords     = 512
@@ -19,8 +22,13 @@ const (
 	WordPoolTail   = 4
 	WordMaxSize    = 5
 	WordGeneration = 6
+	WordSent       = 7
 	WordPool       = 8
 	PoolSize       = 64
+	WordSendLimit  = 72
+	WordPaceTime   = 73
+	WordPaceCost   = 74
+	WordPaceBurst  = 75
 	WordSlots      = 128
 	Slots          = 128
 )
@@ -43,18 +51,40 @@ func StreamTag(streamID uint64) uint64 { return (streamID >> 2 & streamTagMask) 
 
 // Space is what a client shares with the datapath. Its methods are the userspace half; they never block and make no
 // system call. The zero Space is not usable: NewSpace or a Datapath makes one.
-type Space struct{ w []uint64 }
+type Space struct {
+	w     []uint64
+	clock func() uint64
+}
 
-// NewSpace makes a space over SpaceWords words, 8-byte aligned, which a backend maps; nil allocates them.
-func NewSpace(words []uint64) *Space {
+// NewSpace makes a space over SpaceWords words, 8-byte aligned, which a backend maps; nil allocates them. clock is that of
+// the backend's packet path, in nanoseconds; nil is one that starts now.
+func NewSpace(words []uint64, clock func() uint64) *Space {
 	if words == nil {
 		words = make([]uint64, SpaceWords)
 	}
-	return &Space{w: words[:SpaceWords:SpaceWords]}
+	if clock == nil {
+		start := time.Now()
+		clock = func() uint64 { return uint64(time.Since(start)) }
+	}
+	return &Space{words[:SpaceWords:SpaceWords], clock}
 }
+
+// Now returns the time of the datapath's clock, in nanoseconds, as in WordPaceTime.
+func (s *Space) Now() uint64 { return s.clock() }
 
 // Word returns the word at index i, for use with sync/atomic.
 func (s *Space) Word(i int) *uint64 { return &s.w[i] }
+
+// Reset makes the space that of a new client, which nothing is sent to yet: all words but the generation are zero, and
+// the budget has no limit. Backends call it.
+func (s *Space) Reset() {
+	for i := range s.w {
+		if i != WordGeneration {
+			atomic.StoreUint64(&s.w[i], 0)
+		}
+	}
+	s.SetSendLimit(Unlimited)
+}
 
 // Generation returns the client's generation, as in its records.
 func (s *Space) Generation() uint8 { return uint8(atomic.LoadUint64(&s.w[WordGeneration])) }

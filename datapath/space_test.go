@@ -11,7 +11,7 @@ import (
 
 // TestNumbersAreTakenOnce is P1 for the shared word: many takers, each number once.
 func TestNumbersAreTakenOnce(t *testing.T) {
-	s := datapath.NewSpace(nil)
+	s := datapath.NewSpace(nil, nil)
 	const takers, each = 8, 2000
 	got := make([][]uint64, takers)
 	var wg sync.WaitGroup
@@ -39,7 +39,7 @@ func TestNumbersAreTakenOnce(t *testing.T) {
 
 // TestCreditUnderRaces is P4 for the shared words: streams are advanced and connection credit charged by many at once.
 func TestCreditUnderRaces(t *testing.T) {
-	s := datapath.NewSpace(nil)
+	s := datapath.NewSpace(nil, nil)
 	const limit, steps = 1 << 22, 1 << 19 // long enough for the eight to run at once
 	for slot := range uint8(4) {
 		if !s.Reserve(uint64(4*slot+3), slot, 1<<40) {
@@ -69,7 +69,7 @@ func TestCreditUnderRaces(t *testing.T) {
 }
 
 func TestCloseStreamFixesFinalSize(t *testing.T) {
-	s := datapath.NewSpace(nil)
+	s := datapath.NewSpace(nil, nil)
 	s.Reserve(11, 2, 50)
 	if !s.Advance(2, 30, 100) || s.Advance(2, 131, 100) {
 		t.Error("advance ignores the limit")
@@ -93,7 +93,7 @@ func TestCloseStreamFixesFinalSize(t *testing.T) {
 // TestSpaceModel compares a space with plain variables, by any calls.
 func TestSpaceModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := datapath.NewSpace(make([]uint64, datapath.SpaceWords+8))
+		s := datapath.NewSpace(make([]uint64, datapath.SpaceWords+8), nil)
 		var used, next uint64
 		var pool int
 		highest := make(map[uint8]uint64)

@@ -104,7 +104,7 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c := &conn{
 		b: b, dialed: dialed, remote: remote,
 		peerCIDs: make(map[string]struct{}), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
-		space: datapath.NewSpace(nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
+		space: datapath.NewSpace(nil, nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
 		ownSent: make(map[uint64]uint64), streams: make(map[uint64]*FastStream), bySource: make(map[sourceKey]*FastStream),
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),

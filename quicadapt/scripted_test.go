@@ -66,7 +66,7 @@ func (d *scripted) SetClient(id datapath.ClientID, c *datapath.Client) (*datapat
 	}
 	x := d.clients[id]
 	if x == nil {
-		x = &scriptedClient{space: datapath.NewSpace(nil), slots: make(map[uint64]uint8)}
+		x = &scriptedClient{space: datapath.NewSpace(nil, nil), slots: make(map[uint64]uint8)}
 		d.clients[id] = x
 	}
 	x.Client, x.keys = *c, keys

@@ -61,11 +61,7 @@ func (d *Datapath) setClient(id datapath.ClientID, c *datapath.Client) (*datapat
 	if old == nil {
 		old = &client{space: d.spaces.get(id), tracks: make(map[datapath.TrackID]struct{})}
 		// Whoever saw the generation of a predecessor has ended: removeClient waited for it.
-		for i := range datapath.SpaceWords {
-			if i != datapath.WordGeneration {
-				atomic.StoreUint64(old.space.Word(i), 0)
-			}
-		}
+		old.space.Reset()
 	}
 	if err := d.writeClient(id, &set); err != nil {
 		return nil, err

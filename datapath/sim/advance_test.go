@@ -9,7 +9,7 @@ import (
 
 // TestAdvanceAgainstUserspace lets the datapath and userspace move one stream at once: what is charged is what it grew by.
 func TestAdvanceAgainstUserspace(t *testing.T) {
-	space := datapath.NewSpace(nil)
+	space := datapath.NewSpace(nil, nil)
 	space.Reserve(3, 0, 1<<40)
 	space.SetDataLimit(1 << 40)
 	const end = 1 << 20 // long enough for the four to run at once
@@ -35,7 +35,7 @@ func TestAdvanceAgainstUserspace(t *testing.T) {
 }
 
 func TestPoolIsTakenOnce(t *testing.T) {
-	space := datapath.NewSpace(nil)
+	space := datapath.NewSpace(nil, nil)
 	var mu sync.Mutex
 	seen := make(map[uint64]bool)
 	var wg sync.WaitGroup

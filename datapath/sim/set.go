@@ -236,15 +236,11 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 	}
 	space := s.spaces[id]
 	if space == nil {
-		space = datapath.NewSpace(nil)
+		space = datapath.NewSpace(nil, nil)
 		s.spaces[id] = space
 	}
 	if old == nil {
-		for i := range datapath.SpaceWords {
-			if i != datapath.WordGeneration {
-				atomic.StoreUint64(space.Word(i), 0)
-			}
-		}
+		space.Reset()
 	}
 	space.SetMaxSize(set.MaxSize)
 	s.clients[id] = set

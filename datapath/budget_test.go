@@ -1,0 +1,97 @@
+package datapath_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// TestBudgetBounds is P9 for one sender that looks before it sends: in any interval at most burst + rate × interval.
+func TestBudgetBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rate := rapid.Uint64Range(1000, 1<<32).Draw(t, "rate")
+		burst := rapid.Uint64Range(1500, 1<<20).Draw(t, "burst")
+		s := datapath.NewSpace(nil, nil)
+		s.SetSendLimit(datapath.Unlimited)
+		s.SetPace(rate, burst)
+		now := uint64(1e9)
+		type sent struct{ at, size uint64 }
+		var log []sent
+		for range rapid.IntRange(1, 100).Draw(t, "packets") {
+			now += rapid.Uint64Range(0, 5*1500*1e9/rate).Draw(t, "gap")
+			size := rapid.Uint64Range(20, 1452).Draw(t, "size")
+			if s.Budget(now, size) != datapath.Forwarded {
+				continue
+			}
+			s.ChargeBudget(now, size)
+			log = append(log, sent{now, size})
+		}
+		for i := range log {
+			sum := uint64(0)
+			for _, p := range log[i:] {
+				sum += p.size
+				// Costs are rounded to a nanosecond per packet and per 1024 bytes.
+				allowed := float64(burst) + float64(rate)*float64(p.at-log[i].at+uint64(len(log)))/1e9
+				if cost := 1e9 * 1024 / float64(rate); float64(sum) > allowed*cost/(cost-1)+1 {
+					t.Fatalf("%d bytes in %v at %d bytes/s with burst %d", sum, time.Duration(p.at-log[i].at), rate, burst)
+				}
+			}
+		}
+	})
+}
+
+func TestBudgetReasons(t *testing.T) {
+	s := datapath.NewSpace(nil, nil)
+	if r := s.Budget(0, 1); r != datapath.ReasonCongestionWindow {
+		t.Errorf("with a limit of 0: %v", r)
+	}
+	s.SetSendLimit(3000)
+	s.SetPace(1<<20, 2000)
+	s.ChargeBudget(5, 1000)
+	for _, c := range []struct {
+		now, size uint64
+		want      datapath.Reason
+	}{
+		{5, 990, datapath.Forwarded}, {5, 1010, datapath.ReasonPaced}, {5, 2001, datapath.ReasonCongestionWindow},
+		{5 + 1e9, 1990, datapath.Forwarded},
+	} {
+		if r := s.Budget(c.now, c.size); r != c.want {
+			t.Errorf("%d bytes at %d: %v, want %v", c.size, c.now, r, c.want)
+		}
+	}
+	s.ChargeBudget(5, 5000) // without looking
+	if r := s.Budget(5+1e9, 10); r != datapath.ReasonCongestionWindow || s.Sent() != 6000 {
+		t.Errorf("%v after %d bytes", r, s.Sent())
+	}
+	s.SetSendLimit(datapath.Unlimited)
+	if r := s.Budget(5, 10); r != datapath.ReasonPaced {
+		t.Errorf("overdrawn: %v", r)
+	}
+	s.SetPace(0, 0)
+	if r := s.Budget(5, 1400); r != datapath.Forwarded {
+		t.Errorf("unlimited: %v", r)
+	}
+}
+
+// TestBudgetUnderRaces charges from many goroutines: nothing is lost.
+func TestBudgetUnderRaces(t *testing.T) {
+	s := datapath.NewSpace(nil, nil)
+	s.SetPace(1e9, 0) // 1024 ns per KiB
+	const n, each = 8, 10000
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for range each {
+				s.ChargeBudget(0, 1024)
+			}
+		})
+	}
+	wg.Wait()
+	if pace := *s.Word(datapath.WordPaceTime); pace != n*each*1024 || s.Sent() != n*each*1024 {
+		t.Errorf("pace time %d, sent %d, want %d", pace, s.Sent(), n*each*1024)
+	}
+}

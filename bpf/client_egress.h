@@ -201,7 +201,10 @@ static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *s
 			return REASON_TOO_BIG;
 		with_length = 0;
 	}
-	if (!(f->flags & FRAME_DATAGRAM)) {
+	if (f->flags & FRAME_DATAGRAM) {
+		if (datagram_size(t->length, with_length) > s->max_datagram)
+			return REASON_TOO_BIG;
+	} else {
 		reason = take_credit(c->space, t);
 		if (reason)
 			return reason;
@@ -356,6 +359,7 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	s->pos = s->start + 1 + dcid + NUMBER_LEN;
 	/* Never below 0: a size that leaves no room for the tag leaves none for a frame. */
 	s->limit = s->start + limit - (limit < TAG_LEN ? limit : TAG_LEN);
+	s->max_datagram = client->max_datagram;
 	s->appended = 0;
 	s->ended = 0;
 	s->failed = 0;

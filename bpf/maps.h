@@ -75,11 +75,12 @@ struct scratch {
 	u32 start; /* position of the UDP payload in `out` */
 	u32 pos;   /* end of what is composed */
 	u32 limit; /* largest pos */
+	u32 max_datagram;
 	u32 appended;
 	u8 ended;
 	u8 failed;
 	u8 refused; /* why the client's budget takes no packet now, or 0 */
-	u8 zero[5];
+	u8 zero;
 	struct record record;
 	u8 packet[BUFFER_SIZE];
 	u8 out[2 * BUFFER_SIZE];

@@ -177,7 +177,8 @@ struct client {
 	u8 family; /* 4 or 6 */
 	u8 dcid_len;
 	u8 dcid[CID_LEN];
-	u8 zero[6];
+	u16 max_datagram; /* bytes of a DATAGRAM frame */
+	u8 zero[4];
 };
 
 /* Value of `links`. */

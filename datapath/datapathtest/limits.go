@@ -91,6 +91,37 @@ var clientCases = []Case{
 			[]string{"client 1: number 0 of 1, forwarded, 39 bytes [2→3 0+7 slot 0 prio 1]"},
 			Out{1, 0, append([]byte{0x0c, 3, 0}, Subgroup(101, 9, 1, "x")...)})
 	}},
+	{Name: "datagram beyond the client's limit", Run: func(r *Rig) {
+		r.Basic(1)
+		limit := func(n uint64) {
+			r.AddClient(1, func(c *datapath.Client) { c.MaxDatagram = n })
+		}
+		d := Datagram(ObjectDatagram(5, 9, 1, "x")) // 7 bytes with the client's alias, 9 of frame
+		for i, n := range []uint64{0, 8} {
+			limit(n)
+			r.Send(d, d)
+			r.Want(Counts{datapath.ReasonTooBig: 2}, nil)
+			if next := r.spaces[1].Next(); next != 0 {
+				r.Errorf("limit %d: next number %d after packet %d", n, next, i)
+			}
+		}
+		limit(9)
+		r.Send(d)
+		r.Want(ok(1), []string{"client 1: number 0 of 2, forwarded, 38 bytes [datagram 0 +7 prio 1]"}, Out{1, 0, Datagram(ObjectDatagram(101, 9, 1, "x"))})
+		// Without its length field the frame has 8 bytes; it is too big for the packet otherwise.
+		limit(8)
+		r.spaces[1].SetMaxSize(37)
+		r.Send(d)
+		r.Want(ok(1), []string{"client 1: number 1 of 3, forwarded, 37 bytes [datagram 0 +7 prio 1]"},
+			Out{1, 1, append([]byte{0x30}, ObjectDatagram(101, 9, 1, "x")...)})
+		r.spaces[1].SetMaxSize(1252)
+		limit(1 << 62)
+		r.Send(d, media) // streams have no such limit
+		r.Want(ok(2), []string{"client 1: number 2 of 4, forwarded, 49 bytes [datagram 0 +7 prio 1] [2→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
+		limit(0)
+		r.Send(Stream(2, 6, nil, true), d)
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonTooBig: 1}, []string{"client 1: number 3 of 5, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+	}},
 	{Name: "prefix split", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)

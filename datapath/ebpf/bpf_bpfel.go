@@ -26,15 +26,16 @@ type bpfCid struct {
 }
 
 type bpfClient struct {
-	_          structs.HostLayout
-	Local      [16]uint8
-	Remote     [16]uint8
-	LocalPort  uint16
-	RemotePort uint16
-	Family     uint8
-	DcidLen    uint8
-	Dcid       [20]uint8
-	Zero       [6]uint8
+	_           structs.HostLayout
+	Local       [16]uint8
+	Remote      [16]uint8
+	LocalPort   uint16
+	RemotePort  uint16
+	Family      uint8
+	DcidLen     uint8
+	Dcid        [20]uint8
+	MaxDatagram uint16
+	Zero        [4]uint8
 }
 
 type bpfClientStream struct {
@@ -141,20 +142,21 @@ type bpfScratch struct {
 		Track    uint32
 		Group    uint64
 	}
-	Tracks     [4]uint32
-	TrackCount uint32
-	Start      uint32
-	Pos        uint32
-	Limit      uint32
-	Appended   uint32
-	Ended      uint8
-	Failed     uint8
-	Refused    uint8
-	Zero       [5]uint8
-	_          [4]byte
-	Record     bpfRecord
-	Packet     [2112]uint8
-	Out        [4224]uint8
+	Tracks      [4]uint32
+	TrackCount  uint32
+	Start       uint32
+	Pos         uint32
+	Limit       uint32
+	MaxDatagram uint32
+	Appended    uint32
+	Ended       uint8
+	Failed      uint8
+	Refused     uint8
+	Zero        uint8
+	_           [4]byte
+	Record      bpfRecord
+	Packet      [2112]uint8
+	Out         [4224]uint8
 }
 
 type bpfSpace struct {

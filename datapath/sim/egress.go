@@ -99,6 +99,9 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 		if r != datapath.Forwarded {
 			return r
 		}
+		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.clients[id].MaxDatagram {
+			return datapath.ReasonTooBig
+		}
 		room.Take(rules.DatagramOverhead, piece.Len(), withLength)
 		*frames = rules.AppendDatagram(*frames, piece, withLength)
 		return datapath.Forwarded

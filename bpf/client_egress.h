@@ -452,10 +452,14 @@ int client_egress(struct __sk_buff *skb)
 	if (s->appended) {
 		int failed = finish(&c, client, link);
 
-		s->record.reason = failed ? REASON_SEND_FAILED : FORWARDED;
-		count(s->record.reason, s->appended);
-		if (!failed)
+		if (failed) {
+			s->record.reason = REASON_SEND_FAILED;
+			count(REASON_SEND_FAILED, s->appended);
+		} else {
+			s->record.reason = FORWARDED;
+			s->sending = s->appended; /* ingress counts them, when it knows how it went */
 			verdict = TCX_NEXT;
+		}
 	}
 	__builtin_memcpy(record, &s->record, sizeof(*record));
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);

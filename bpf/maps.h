@@ -77,10 +77,11 @@ struct scratch {
 	u32 limit; /* largest pos */
 	u32 max_datagram;
 	u32 appended;
+	u32 sending; /* frames of the packet that egress lets go */
 	u8 ended;
 	u8 failed;
 	u8 refused; /* why the client's budget takes no packet now, or 0 */
-	u8 zero;
+	u8 zero[5];
 	struct record record;
 	u8 packet[BUFFER_SIZE];
 	u8 out[2 * BUFFER_SIZE];

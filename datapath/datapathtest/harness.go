@@ -23,8 +23,8 @@ type Harness interface {
 	Collect() [][]byte
 	// Supports says whether the datapath has a cipher.
 	Supports(c datapath.Cipher) bool
-	// FailSends makes sending fail, or work again. It returns false if this harness cannot.
-	FailSends(fail bool) bool
+	// FailSends makes sending of what the datapath lets go fail, or work again.
+	FailSends(fail bool)
 }
 
 // Case is one case of the suite.

@@ -149,10 +149,11 @@ type bpfScratch struct {
 	Limit       uint32
 	MaxDatagram uint32
 	Appended    uint32
+	Sending     uint32
 	Ended       uint8
 	Failed      uint8
 	Refused     uint8
-	Zero        uint8
+	Zero        [5]uint8
 	_           [4]byte
 	Record      bpfRecord
 	Packet      [2112]uint8

@@ -70,12 +70,17 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	packet := s.compose(c, &s.links[id], e.record.Number, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
 	space.ChargeBudget(now, uint64(e.record.Size))
-	// Drain waits for the lock, so the record may be completed after the packet is sent.
 	e.submitted = true
-	if err := s.send(c, packet, s.links[id].Interface, at); err != nil {
-		e.record.Reason = datapath.ReasonSendFailed
+	if err := s.send(c, packet, s.links[id].Interface, at); err == nil {
+		s.count(datapath.Forwarded, appended)
+		return
 	}
-	s.count(e.record.Reason, appended)
+	s.count(datapath.ReasonSendFailed, appended)
+	rec := e.record // reserving may move e
+	if e = s.ring.reserve(); e != nil {
+		rec.Reason, rec.Frames = datapath.ReasonSendFailed, e.frames[:0]
+		e.record, e.submitted = rec, true
+	}
 }
 
 // forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.

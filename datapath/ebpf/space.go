@@ -40,7 +40,7 @@ func (s *spaces) close() {
 
 // get returns a Space over a client's words.
 func (s *spaces) get(id datapath.ClientID) *datapath.Space {
-	space := datapath.NewSpace(s.words[int(id)*datapath.SpaceWords : (int(id)+1)*datapath.SpaceWords], nil)
+	space := datapath.NewSpace(s.words[int(id)*datapath.SpaceWords:(int(id)+1)*datapath.SpaceWords], nil)
 	s.mu.Lock()
 	s.users++
 	s.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -28,13 +29,15 @@ func needKernel(t testing.TB) {
 	}
 	if os.Geteuid() != 0 {
 		why = "kernel tests need root"
-	} else if r := Probe(); !r.OK() {
+	} else if r := probed(); !r.OK() {
 		why = "this machine cannot run the kernel datapath:\n" + r.String()
 	}
 	if why != "" {
 		t.Fatal(why)
 	}
 }
+
+var probed = sync.OnceValue(Probe)
 
 const testPort = 4433
 
@@ -190,16 +193,9 @@ type harness struct {
 	dp *Datapath
 }
 
-func newHarness(t testing.TB, cfg Config) *harness {
+func newHarness(t testing.TB, limits datapath.Limits, attach Attach) *harness {
 	t.Helper()
-	l := newLab(t)
-	cfg.Interfaces, cfg.Port = []string{"relay0", "relay1"}, testPort
-	dp, err := New(cfg)
-	if err != nil {
-		t.Fatalf("%+v", err)
-	}
-	t.Cleanup(func() { must(t, dp.Close()) })
-	return &harness{l, dp}
+	return &harness{newLab(t), attached(t, limits, attach)}
 }
 
 func (h *harness) Datapath() datapath.Datapath     { return h.dp }
@@ -210,12 +206,18 @@ func (h *harness) Supports(c datapath.Cipher) bool { return c == datapath.Cipher
 func (h *harness) FailSends(bool) bool { return false }
 
 func TestConformance(t *testing.T) {
-	for name, attach := range map[string]Attach{"tcx": AttachTCX, "clsact": AttachClsact} {
-		t.Run(name, func(t *testing.T) {
-			needKernel(t)
-			datapathtest.Run(t, func(t *testing.T, limits datapath.Limits) datapathtest.Harness {
-				return newHarness(t, Config{Limits: limits, Attach: attach})
-			})
+	eachAttach(t, func(t *testing.T, attach Attach) {
+		datapathtest.Run(t, func(t *testing.T, limits datapath.Limits) datapathtest.Harness {
+			return newHarness(t, limits, attach)
 		})
+	})
+}
+
+// eachAttach runs a test with each way of attaching that the kernel has.
+func eachAttach(t *testing.T, f func(t *testing.T, attach Attach)) {
+	needKernel(t)
+	if _, version := kernelVersion(); version >= kernelTCX {
+		t.Run("tcx", func(t *testing.T) { f(t, AttachTCX) })
 	}
+	t.Run("clsact", func(t *testing.T) { f(t, AttachClsact) })
 }

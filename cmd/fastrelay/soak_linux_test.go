@@ -172,8 +172,7 @@ func (s *soak) child(where *netlab.Namespace, relay netip.Addr, args ...string) 
 	c, err := startChild(s.Context(), where, s.bin, append(args, "--json", "--insecure", "--cipher", cipherNull,
 		"--relay", netip.AddrPortFrom(relay, labPort).String())...)
 	must(s.T, err)
-	s.Cleanup(c.kill)
-	return c
+	return c // which the laboratory kills at the end, if it is there; a cleanup for each would be memory that grows
 }
 
 // round lets three subscribers come for a time of their own, and one that is killed once it has subscribed.

@@ -5,7 +5,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test test-race test-kernel generate verify-generated lint fuzz bench clean
+.PHONY: help build demo test test-race test-kernel test-kernels soak generate verify-generated lint fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test-race: ## the same with the race detector (needs a C compiler)
 test-kernel: ## tests on the kernel, in network namespaces of their own (root); a skip is a failure
 	@[ "$$(id -u)" = 0 ] || { echo "make test-kernel needs root: it makes network namespaces and loads BPF programs; run sudo make test-kernel" >&2; exit 1; }
 	FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -p 1 ./datapath/ebpf/... ./internal/lab/... ./cmd/...
+
+test-kernels: ## the tests of datapath/ebpf on Debian's kernels 6.1 and 6.12, in emulated machines (needs qemu-system-x86, cpio, xz-utils)
+	./scripts/test-kernels.sh
+
+soak: ## ten minutes of subscribers that come and go, on the kernel datapath (root); FASTRELAY_SOAK sets another time
+	@[ "$$(id -u)" = 0 ] || { echo "make soak needs root: it makes network namespaces and loads BPF programs; run sudo make soak" >&2; exit 1; }
+	FASTRELAY_SOAK=$${FASTRELAY_SOAK:-10m} FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -timeout 0 -run TestSoakOnTheKernel -v ./cmd/fastrelay
 
 generate: ## rebuild the committed BPF objects (needs clang-19, llvm-19 and libbpf-dev)
 	$(GO) generate ./datapath/ebpf/...

@@ -32,6 +32,10 @@ type Config struct {
 	Drafts []int
 	// QUIC overrides the relay's QUIC configuration; EnableDatagrams is set and Allow0RTT cleared in any case.
 	QUIC *quic.Config
+	// PacketSize is the size in bytes, 1200 to 1452, of packets to a peer before path MTU discovery (RFC 9000, section 14.3) has
+	// found more; default: that of QUIC, or 1280. Discovery takes some tens of round trips, and until it ends the datapath
+	// leaves larger packets of a publisher to userspace. On a path that does not carry the size no connection comes about.
+	PacketSize int
 	// Linger is how long a track is kept subscribed to when its last subscriber has left; default 1 s, negative: not at all.
 	Linger time.Duration
 	// MaxBacklog bounds the bytes that wait for one subscriber; beyond it, the stream that would add to them is reset.
@@ -46,6 +50,12 @@ type Config struct {
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
 }
+
+// Bounds of Config.PacketSize: what every path of QUIC carries (RFC 9000, section 14), and the most that quic-go sends.
+const (
+	minPacketSize = 1200
+	maxPacketSize = 1452
+)
 
 func (c Config) withDefaults() (Config, error) {
 	if c.TLS == nil {
@@ -76,6 +86,12 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	} else {
 		c.QUIC = c.QUIC.Clone()
+	}
+	if c.PacketSize != 0 {
+		if c.PacketSize < minPacketSize || c.PacketSize > maxPacketSize {
+			return c, fmt.Errorf("packet size %d is not between %d and %d", c.PacketSize, minPacketSize, maxPacketSize)
+		}
+		c.QUIC.InitialPacketSize = uint16(c.PacketSize)
 	}
 	c.QUIC.EnableDatagrams = true
 	c.QUIC.Allow0RTT = false

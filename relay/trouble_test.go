@@ -3,6 +3,7 @@ package relay_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"runtime"
 	"testing"
@@ -240,6 +241,8 @@ func TestConfig(t *testing.T) {
 	for _, c := range []relay.Config{
 		{},
 		{Addr: "127.0.0.1:0"},
+		{Addr: "127.0.0.1:0", TLS: &tls.Config{}, PacketSize: 1199},
+		{Addr: "127.0.0.1:0", TLS: &tls.Config{}, PacketSize: 1453},
 	} {
 		if r, err := relay.New(c); err == nil {
 			_ = r.Close()

@@ -20,6 +20,9 @@ import (
 // labPort is the relay's port in its own network namespace, where nobody else is.
 const labPort = 4433
 
+// labPacketSize is what the lab's interfaces carry, without the relay having to find out.
+const labPacketSize = "1452"
+
 // demoLab runs relay, publisher and subscribers as processes of this program in network namespaces of their own.
 type demoLab struct {
 	*demo
@@ -165,7 +168,7 @@ func (l *demoLab) level() string { return "warn" }
 func (l *demoLab) relayArgs(m mode, cert string) []string {
 	args := []string{
 		"relay", "--json", "--listen", fmt.Sprintf("0.0.0.0:%d", labPort), "--datapath", m.datapath, "--cipher", m.cipher,
-		"--write-cert", cert, "--log-level", l.level(),
+		"--write-cert", cert, "--log-level", l.level(), "--packet-size", labPacketSize,
 	}
 	if m.datapath == datapathEBPF {
 		args = append(args, "--interface", l.lab.Upstream.Relay.Interface, "--interface", l.lab.Downstream.Relay.Interface)

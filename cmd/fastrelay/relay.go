@@ -24,6 +24,7 @@ type relayCmd struct {
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
 	Keylog        string        `placeholder:"FILE" help:"Append the connections' secrets to a file, for Wireshark."`
+	PacketSize    int           `placeholder:"BYTES" help:"Size of packets to a peer before path MTU discovery has found more, 1200 to 1452, where all paths are known to carry it. Default: 1280."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -115,7 +116,8 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
-	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, Logger: a.log}
+	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull,
+		PacketSize: c.PacketSize, Logger: a.log}
 	if r.relay, err = relay.New(cfg); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}

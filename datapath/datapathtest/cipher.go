@@ -2,6 +2,7 @@ package datapathtest
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -19,11 +20,12 @@ var cipherCases = []Case{
 // forged packet changes nothing.
 func sealed(name string, cipher datapath.Cipher, secretLen int) Case {
 	return Case{Name: name, Run: func(r *Rig) {
-		if !r.H.Supports(cipher) {
-			r.Skip("this datapath does not have the cipher")
-		}
 		protection := func(secret byte) datapath.Protection {
 			return datapath.Protection{Cipher: cipher, Version: wire.Version1, Secret: bytes.Repeat([]byte{secret}, secretLen)}
+		}
+		if !r.H.Supports(cipher) {
+			r.refused(protection)
+			return
 		}
 		keys := func(p datapath.Protection) *wire.Keys {
 			k, err := wire.NewKeys(wire.Suite(p.Cipher), p.Version, p.Secret)
@@ -71,4 +73,17 @@ func sealed(name string, cipher datapath.Cipher, secretLen int) Case {
 				[]string{"client 1: number " + i + " of " + i + ", forwarded, 40 bytes [" + n + " 0+7 slot " + i + " prio 1 opened]"})
 		}
 	}}
+}
+
+// refused is the case of a cipher that a datapath does not have: nothing is bound that it could not serve.
+func (r *Rig) refused(protection func(secret byte) datapath.Protection) {
+	r.Helper()
+	u := datapath.Upstream{Remote: r.Pub.From.Addr, CIDs: [][]byte{CID(1)}, Streams: 2, Protection: protection(1)}
+	if err := r.DP.SetUpstream(1, &u); !errors.Is(err, datapath.ErrCipher) {
+		r.Errorf("an upstream with a cipher that is not there: %v", err)
+	}
+	c := datapath.Client{Local: r.Relay.Addr, Remote: r.subscriber(1).Addr, DCID: r.DCID(1), MaxSize: 1252, Protection: protection(2)}
+	if space, err := r.DP.SetClient(1, &c); space != nil || !errors.Is(err, datapath.ErrCipher) {
+		r.Errorf("a client with a cipher that is not there: %v", err)
+	}
 }

@@ -31,7 +31,7 @@ type forwarding struct {
 
 func newForwarding(t testing.TB, n int) *forwarding {
 	t.Helper()
-	f := &forwarding{harness: newHarness(t, Config{})}
+	f := &forwarding{harness: newHarness(t, datapath.Limits{}, AttachAuto)}
 	side := func(i int, port uint16) datapathtest.Side {
 		return datapathtest.Side{MAC: [6]byte{2, 0, 0, 0, byte(i >> 8), byte(i)},
 			Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), port)}

@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -32,13 +33,15 @@ func needKernel(t testing.TB) {
 	}
 	if os.Geteuid() != 0 {
 		why = "kernel tests need root"
-	} else if r := Probe(); !r.OK() {
+	} else if r := probed(); !r.OK() {
 		why = "this machine cannot run the kernel datapath:\n" + r.String()
 	}
 	if why != "" {
 		t.Fatal(why)
 	}
 }
+
+var probed = sync.OnceValue(Probe)
 
 const testPort = 4433
 
@@ -198,16 +201,9 @@ type harness struct {
 	shot   func() error // takes the program that fails sends off again
 }
 
-func newHarness(t testing.TB, cfg Config) *harness {
+func newHarness(t testing.TB, limits datapath.Limits, attach Attach) *harness {
 	t.Helper()
-	l := newLab(t)
-	cfg.Interfaces, cfg.Port = []string{"relay0", "relay1"}, testPort
-	dp, err := New(cfg)
-	if err != nil {
-		t.Fatalf("%+v", err)
-	}
-	t.Cleanup(func() { must(t, dp.Close()) })
-	return &harness{lab: l, dp: dp, attach: cfg.Attach}
+	return &harness{lab: newLab(t), dp: attached(t, limits, attach), attach: attach}
 }
 
 func (h *harness) Datapath() datapath.Datapath     { return h.dp }
@@ -257,12 +253,18 @@ func (h *harness) FailSends(fail bool) {
 }
 
 func TestConformance(t *testing.T) {
-	for name, attach := range map[string]Attach{"tcx": AttachTCX, "clsact": AttachClsact} {
-		t.Run(name, func(t *testing.T) {
-			needKernel(t)
-			datapathtest.Run(t, func(t *testing.T, limits datapath.Limits) datapathtest.Harness {
-				return newHarness(t, Config{Limits: limits, Attach: attach})
-			})
+	eachAttach(t, func(t *testing.T, attach Attach) {
+		datapathtest.Run(t, func(t *testing.T, limits datapath.Limits) datapathtest.Harness {
+			return newHarness(t, limits, attach)
 		})
+	})
+}
+
+// eachAttach runs a test with each way of attaching that the kernel has.
+func eachAttach(t *testing.T, f func(t *testing.T, attach Attach)) {
+	needKernel(t)
+	if _, version := kernelVersion(); version >= kernelTCX {
+		t.Run("tcx", func(t *testing.T) { f(t, AttachTCX) })
 	}
+	t.Run("clsact", func(t *testing.T) { f(t, AttachClsact) })
 }

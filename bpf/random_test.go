@@ -182,6 +182,9 @@ func (c *comparison) header(b []byte, datagram bool) rules.Header {
 
 // credit compares how a stream's word moves to end.
 func (c *comparison) credit(stream, end uint64) {
+	if c.OneIn(8) {
+		end = datapath.MaxStreamOffset - 1 + c.Uint64N(3)
+	}
 	limit := datapathtest.Pick(c.Random, end, end+1, end-1, wire.MaxVarint)
 	word := datapath.StreamTag(stream) | datapathtest.Pick(c.Random, 0, end, end-1, end+1, c.Number())&datapath.StreamOffset
 	if c.OneIn(8) {

@@ -173,6 +173,17 @@ var lifeCases = []Case{
 		r.Send(Stream(6, 0, Subgroup(5, 9, 1, "x"), false))
 		r.Want(ok(1), []string{"client 1: number 0 of 3, forwarded, 40 bytes [6→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
 	}},
+	{Name: "address of two clients", Run: func(r *Rig) { // found by traces
+		r.Basic()
+		r.Ready(r.AddClient(1, nil), 4)
+		r.Subscribe(1, 1, 101)
+		r.AddClient(2, func(c *datapath.Client) { c.Remote = r.subscriber(1).Addr })
+		_, err := r.DP.SetClient(2, nil)
+		r.must(err)
+		r.Learn(1)
+		r.Send(media)
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+	}},
 	{Name: "upstream and track removed", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)

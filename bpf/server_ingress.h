@@ -120,6 +120,27 @@ static long ingress_frame(u32 i, struct ingress *c)
 	return 0;
 }
 
+/*
+ * handed_over counts the frames of a packet that egress composed and let go, now that it is known whether the kernel took it.
+ * Where it did not (a queue is full, the interface is down, a later program shot it) a second record tells so; without room for it
+ * the packet is found lost by missing acknowledgments.
+ */
+static __always_inline void handed_over(struct scratch *s, long failed)
+{
+	struct record *r;
+
+	count(failed ? REASON_SEND_FAILED : FORWARDED, s->sending);
+	if (!failed)
+		return;
+	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	if (!r)
+		return;
+	s->record.reason = REASON_SEND_FAILED;
+	s->record.frames = 0;
+	__builtin_memcpy(r, &s->record, sizeof(*r));
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
 static long ingress_member(u32 i, struct ingress *c)
 {
 	struct scratch *s = c->s;
@@ -128,6 +149,7 @@ static long ingress_member(u32 i, struct ingress *c)
 	struct sub_key key = {.client = place - 1};
 	struct link *link;
 	struct sub *sub;
+	long failed;
 
 	if (!place)
 		return 0;
@@ -151,11 +173,15 @@ static long ingress_member(u32 i, struct ingress *c)
 	s->client = key.client;
 	s->mark = (key.client & 0xffff) | (u32)sub->generation << 16 | MARK_MAGIC << 24;
 	skb->mark = s->mark;
-	bpf_clone_redirect(skb, link->ifindex, 0);
+	s->sending = 0;
+	/* A negative error, or a positive NET_XMIT code: also NET_XMIT_CN, which is all that an interface that is down says. */
+	failed = bpf_clone_redirect(skb, link->ifindex, 0);
 	/* Egress takes the mark off; if it is still there, the clone never came by, and no record tells of it. */
 	if (s->mark) {
 		s->mark = 0;
 		count(REASON_SEND_FAILED, 1);
+	} else if (s->sending) {
+		handed_over(s, failed);
 	}
 	return 0;
 }

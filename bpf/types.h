@@ -53,6 +53,9 @@ typedef uint64_t u64;
 #define WORD_SLOTS 128
 #define SLOTS 128
 
+/* Unit of the pace cost: nanoseconds per 1 << PACE_SHIFT bytes. */
+#define PACE_SHIFT 10
+
 /* Bit of the generation word, above the 8 that count: the half of the client's double buffer in `clients` that is valid. */
 #define GENERATION_HALF 0x100
 
@@ -174,7 +177,8 @@ struct client {
 	u8 family; /* 4 or 6 */
 	u8 dcid_len;
 	u8 dcid[CID_LEN];
-	u8 zero[6];
+	u16 max_datagram; /* bytes of a DATAGRAM frame */
+	u8 zero[4];
 };
 
 /* Value of `links`. */
@@ -233,7 +237,7 @@ struct record_frame {
 
 /* Value of `records`. */
 struct record {
-	u64 time; /* CLOCK_MONOTONIC, ns */
+	u64 time; /* of clock_now, ns */
 	u64 number;
 	u64 upstream_number;
 	u32 upstream;

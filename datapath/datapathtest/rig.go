@@ -76,7 +76,7 @@ func (r *Rig) DCID(id datapath.ClientID) []byte { return bytes.Repeat([]byte{byt
 // AddClient sets a client whose link is not learned yet.
 func (r *Rig) AddClient(id datapath.ClientID, change func(c *datapath.Client)) *datapath.Space {
 	r.Helper()
-	c := &datapath.Client{Local: r.Relay.Addr, Remote: r.subscriber(id).Addr, DCID: r.DCID(id), MaxSize: 1252,
+	c := &datapath.Client{Local: r.Relay.Addr, Remote: r.subscriber(id).Addr, DCID: r.DCID(id), MaxSize: 1252, MaxDatagram: 1 << 16,
 		Protection: datapath.Protection{Version: wire.Version1}}
 	if change != nil {
 		change(c)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
@@ -104,7 +105,7 @@ func (d *Datapath) writeClient(id datapath.ClientID, c *datapath.Client) error {
 	v := bpfClient{
 		Local: c.Local.Addr().As16(), LocalPort: bits.ReverseBytes16(c.Local.Port()),
 		Remote: c.Remote.Addr().As16(), RemotePort: bits.ReverseBytes16(c.Remote.Port()),
-		Family: 6, DcidLen: uint8(len(c.DCID)),
+		Family: 6, DcidLen: uint8(len(c.DCID)), MaxDatagram: uint16(min(c.MaxDatagram, math.MaxUint16)),
 	}
 	if c.Remote.Addr().Is4() {
 		v.Family = 4

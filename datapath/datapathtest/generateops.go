@@ -110,7 +110,8 @@ func (g *generator) setClient(i int, sound bool) {
 	c := &g.clients[i]
 	id := datapath.ClientID(i)
 	set := datapath.Client{Local: c.relay.Addr, Remote: c.Addr, DCID: bytes.Repeat([]byte{byte(0xa0 + i)}, Pick(g.Random, 8, 8, 0, 20, g.IntN(21))),
-		MaxSize: Pick(g.Random, 1252, 1252, datapath.MaxPacketSize, 60+g.IntN(60), g.IntN(1300)), Protection: datapath.Protection{Version: wire.Version1}}
+		MaxSize: Pick(g.Random, 1252, 1252, datapath.MaxPacketSize, 60+g.IntN(60), g.IntN(1300)), Protection: datapath.Protection{Version: wire.Version1},
+		MaxDatagram: Pick(g.Random, 65535, 65535, 0, g.Uint64N(60), 1<<62)}
 	if g.OneIn(8) { // the same address as another one, or one that is new
 		other := &g.clients[g.IntN(len(g.clients))]
 		if other.relay == c.relay && g.OneIn(2) {
@@ -248,7 +249,9 @@ func (g *generator) word() {
 		n = g.Number()
 	}
 	now, limit := g.clock, g.Uint64N(1<<21)
-	switch g.IntN(14) {
+	switch g.IntN(15) {
+	case 14:
+		g.on(i, "read the clock", func(_ *player, s *datapath.Space) string { return fmt.Sprint(s.Now()) })
 	case 0, 1, 2:
 		for range 1 + g.IntN(3) {
 			g.reserve(i)

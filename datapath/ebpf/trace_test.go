@@ -80,6 +80,7 @@ func (s *stage) reset() {
 	for i := range d.limits.Clients {
 		must(s, put(d.objs.Links, i, &bpfLink{}))
 	}
+	s.SetClock(datapathtest.ClockStart)
 	clear(d.numbers)
 	clear(d.members)
 	clear(d.spaces.words)
@@ -209,11 +210,11 @@ func fromAddress(ip [16]uint8, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(ip).Unmap(), bits.ReverseBytes16(port))
 }
 
-// SetClock implements datapathtest.Stage.
-func (s *stage) SetClock(uint64) {}
-
 // Nanos implements datapathtest.Stage.
-func (s *stage) Nanos(time.Time) uint64 { return 0 }
+func (s *stage) Nanos(t time.Time) uint64 {
+	c := s.dp.spaces.clock
+	return c.baseNS + uint64(t.Sub(c.base))
+}
 
 // setting returns a number from the environment; make diff sets them.
 func setting(t testing.TB, name string, n uint64) uint64 {
@@ -275,7 +276,7 @@ func (r *traceRun) trace(t *testing.T, k *stage, seed uint64) {
 			k.reset()
 			st := datapathtest.NewSimStage(func(d *datapathtest.Dump) sim.Dumper { return d })
 			st.Use(sim.New(sim.Config{Limits: tr.Limits, Port: testPort, Now: st.Now, Send: st.Send}))
-			return datapathtest.Compare(untimed{st}, k, steps, every, r.ledger)
+			return datapathtest.Compare(st, k, steps, every, r.ledger)
 		}
 	}
 	d := compare(4)(tr.Steps)
@@ -299,9 +300,3 @@ func (r *traceRun) trace(t *testing.T, k *stage, seed uint64) {
 	}
 }
 
-
-type untimed struct {
-	*datapathtest.SimStage[sim.Dumper]
-}
-
-func (untimed) Nanos(time.Time) uint64 { return 0 }

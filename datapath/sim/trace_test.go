@@ -19,11 +19,9 @@ func newStage(limits datapath.Limits) (*datapathtest.SimStage[sim.Dumper], *sim.
 
 // unreachable are the reasons that a trace cannot bring about, and why.
 var unreachable = map[datapath.Reason]string{
-	datapath.ReasonGSO:              "a frame of a trace is never a super-packet",
-	datapath.ReasonContended:        "a trace has one CPU",
-	datapath.ReasonCongestionWindow: "todo",
-	datapath.ReasonPaced:            "todo",
-	datapath.ReasonSendFailed:       "todo",
+	datapath.ReasonGSO:        "a frame of a trace is never a super-packet",
+	datapath.ReasonContended:  "a trace has one CPU",
+	datapath.ReasonSendFailed: "todo",
 }
 
 // TestTraces: the same seed makes the same trace with the same result on two simulators, and some hundred traces come to each

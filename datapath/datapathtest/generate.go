@@ -9,9 +9,6 @@ import (
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
-// failing says whether sending may fail in a trace.
-const failing = false
-
 // TracePort is the relay's UDP port in traces.
 const TracePort = 4433
 
@@ -154,6 +151,12 @@ func (g *generator) next() {
 		g.word()
 	case n < 96:
 		g.setClock()
+	case n < 97:
+		g.failSends(true)
+		for range 1 + g.IntN(3) {
+			g.media()
+		}
+		g.failSends(false)
 	default:
 		g.drain()
 	}
@@ -167,6 +170,10 @@ func (g *generator) inject(what string, iface int, frame []byte) {
 	frame = bytes.Clone(frame)
 	g.do(func() string { return fmt.Sprintf("%s at interface %d: %x", what, iface, frame) },
 		func(p *player) string { p.Inject(iface, frame); return "" })
+}
+
+func (g *generator) failSends(fail bool) {
+	g.do(func() string { return fmt.Sprintf("sending fails: %v", fail) }, func(p *player) string { p.FailSends(fail); return "" })
 }
 
 func (g *generator) setClock() {
@@ -191,7 +198,7 @@ func (g *generator) learn(i int) {
 	if g.OneIn(8) {
 		from.MAC[5]++
 	}
-	if failing && g.OneIn(20) {
+	if g.OneIn(20) {
 		iface = Gone
 	}
 	f := UDPFrame(from, c.relay, append([]byte{0x40}, g.Bytes(40)...))

@@ -249,7 +249,23 @@ func (g *generator) word() {
 		n = g.Number()
 	}
 	now, limit := g.clock, g.Uint64N(1<<21)
-	switch g.IntN(15) {
+	switch g.IntN(17) {
+	case 15: // at the edge of the window
+		more := g.Uint64N(3)
+		g.on(i, fmt.Sprintf("send limit: a packet of the largest size and %d more, less 1", more), func(_ *player, s *datapath.Space) string {
+			s.SetSendLimit(s.Sent() + *s.Word(datapath.WordMaxSize) + more - 1)
+			return ""
+		})
+		g.media()
+	case 16: // at the edge of the burst
+		rate, less := Pick(g.Random, uint64(1000), 50_000, 1_000_000), g.Uint64N(2)
+		g.on(i, fmt.Sprintf("%d bytes/s, a burst that a packet of the largest size fits into, less %d ns", rate, less), func(_ *player, s *datapath.Space) string {
+			s.SetPace(rate, 0)
+			pace, cost, size := *s.Word(datapath.WordPaceTime), *s.Word(datapath.WordPaceCost), min(*s.Word(datapath.WordMaxSize), datapath.MaxPacketSize)
+			*s.Word(datapath.WordPaceBurst) = datapath.PaceAfter(pace, cost, now, size) - now - less
+			return ""
+		})
+		g.media()
 	case 14:
 		g.on(i, "read the clock", func(_ *player, s *datapath.Space) string { return fmt.Sprint(s.Now()) })
 	case 0, 1, 2:

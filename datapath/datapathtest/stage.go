@@ -21,13 +21,14 @@ type Simulator[D any] interface {
 	Dump(to D)
 }
 
-// SimStage is a Stage that runs a simulator. Send and Now are for the simulator's configuration, and its interfaces have
-// the indices of a Stage + 1.
+// SimStage is a Stage that runs a simulator. Send, HasInterface and Now are for the simulator's configuration, and its interfaces
+// have the indices of a Stage + 1.
 type SimStage[D any] struct {
 	sim  Simulator[D]
 	dump func(*Dump) D
 	now  time.Time
 	out  [2][][]byte
+	fail bool
 }
 
 // NewSimStage returns a stage without its simulator. dump makes what the simulator dumps to.
@@ -40,12 +41,15 @@ func (s *SimStage[D]) Use(sim Simulator[D]) { s.sim = sim }
 
 // Send is the simulator's.
 func (s *SimStage[D]) Send(frame []byte, ifindex int, _ time.Time) error {
-	if ifindex != Publishers+1 && ifindex != Subscribers+1 {
-		return errors.New("the interface is gone")
+	if s.fail && ifindex == Subscribers+1 {
+		return errors.New("injected")
 	}
 	s.out[ifindex-1] = append(s.out[ifindex-1], bytes.Clone(frame))
 	return nil
 }
+
+// HasInterface is the simulator's.
+func (s *SimStage[D]) HasInterface(ifindex int) bool { return ifindex != Gone+1 }
 
 // Now is the simulator's clock.
 func (s *SimStage[D]) Now() time.Time { return s.now }
@@ -71,3 +75,6 @@ func (s *SimStage[D]) Nanos(t time.Time) uint64 { return ClockStart + uint64(t.S
 
 // Dump implements Stage.
 func (s *SimStage[D]) Dump(to *Dump) { s.sim.Dump(s.dump(to)) }
+
+// FailSends implements Stage.
+func (s *SimStage[D]) FailSends(fail bool) { s.fail = fail }

@@ -26,6 +26,8 @@ type Stage interface {
 	Inject(iface int, frame []byte)
 	// Collect returns the frames that came out since the last call, by interface.
 	Collect() [2][][]byte
+	// FailSends makes sending to the subscribers fail, or work again.
+	FailSends(fail bool)
 	// SetClock stops the datapath's clock at a time in nanoseconds.
 	SetClock(ns uint64)
 	// Nanos returns a record's time as the datapath's clock has it.

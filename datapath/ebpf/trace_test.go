@@ -81,6 +81,9 @@ func (s *stage) reset() {
 		must(s, put(d.objs.Links, i, &bpfLink{}))
 	}
 	s.SetClock(datapathtest.ClockStart)
+	if s.shot != nil {
+		s.FailSends(false)
+	}
 	clear(d.numbers)
 	clear(d.members)
 	clear(d.spaces.words)
@@ -275,7 +278,7 @@ func (r *traceRun) trace(t *testing.T, k *stage, seed uint64) {
 		return func(steps []datapathtest.Step) *datapathtest.Divergence {
 			k.reset()
 			st := datapathtest.NewSimStage(func(d *datapathtest.Dump) sim.Dumper { return d })
-			st.Use(sim.New(sim.Config{Limits: tr.Limits, Port: testPort, Now: st.Now, Send: st.Send}))
+			st.Use(sim.New(sim.Config{Limits: tr.Limits, Port: testPort, Now: st.Now, Send: st.Send, HasInterface: st.HasInterface}))
 			return datapathtest.Compare(st, k, steps, every, r.ledger)
 		}
 	}

@@ -12,16 +12,15 @@ import (
 // newStage returns a fresh simulator for a trace.
 func newStage(limits datapath.Limits) (*datapathtest.SimStage[sim.Dumper], *sim.Sim) {
 	st := datapathtest.NewSimStage(func(d *datapathtest.Dump) sim.Dumper { return d })
-	s := sim.New(sim.Config{Limits: limits, Port: datapathtest.TracePort, Now: st.Now, Send: st.Send})
+	s := sim.New(sim.Config{Limits: limits, Port: datapathtest.TracePort, Now: st.Now, Send: st.Send, HasInterface: st.HasInterface})
 	st.Use(s)
 	return st, s
 }
 
 // unreachable are the reasons that a trace cannot bring about, and why.
 var unreachable = map[datapath.Reason]string{
-	datapath.ReasonGSO:        "a frame of a trace is never a super-packet",
-	datapath.ReasonContended:  "a trace has one CPU",
-	datapath.ReasonSendFailed: "todo",
+	datapath.ReasonGSO:       "a frame of a trace is never a super-packet",
+	datapath.ReasonContended: "a trace has one CPU",
 }
 
 // TestTraces: the same seed makes the same trace with the same result on two simulators, and some hundred traces come to each

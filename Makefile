@@ -5,7 +5,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test test-race test-kernel generate verify-generated lint fuzz bench clean
+.PHONY: help build demo test test-race test-kernel diff generate verify-generated lint fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test-race: ## the same with the race detector (needs a C compiler)
 test-kernel: ## tests on the kernel, in network namespaces of their own (root); a skip is a failure
 	@[ "$$(id -u)" = 0 ] || { echo "make test-kernel needs root: it makes network namespaces and loads BPF programs; run sudo make test-kernel" >&2; exit 1; }
 	FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -p 1 ./datapath/ebpf/... ./internal/lab/... ./cmd/...
+
+diff: ## simulator, C rules and kernel compared on N random traces and 100·N packets (root): make diff SEED=1 N=200
+	GO='$(GO)' SEED='$(SEED)' N='$(N)' ./scripts/diff.sh
 
 generate: ## rebuild the committed BPF objects (needs clang-19, llvm-19 and libbpf-dev)
 	$(GO) generate ./datapath/ebpf/...

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -32,18 +34,64 @@ const goneIndex = 0x7ffffff0
 // stage is the kernel's datapath as a Stage. It is used for many traces: reset makes its tables those of a new datapath.
 type stage struct {
 	*harness
-	ifindex [2]int // relay0, relay1
+	ifindex [2]int    // relay0, relay1
+	shoot   *ebpf.Map // not 0: what leaves relay1 is shot
 	before  datapath.Counters
 }
 
 func newStage(t testing.TB, limits datapath.Limits) *stage {
-	s := &stage{harness: newHarness(t, Config{Limits: limits})}
+	s := &stage{harness: newHarness(t, Config{Limits: limits, Attach: AttachTCX})}
+	// Packets come in only when a call is over, so calls need not wait for programs that may run.
+	wait := quiesce
+	quiesce = func() {}
+	t.Cleanup(func() { quiesce = wait })
 	for i := range s.ifindex {
 		l, err := netlink.LinkByName("relay" + strconv.Itoa(i))
 		must(t, err)
 		s.ifindex[i] = l.Attrs().Index
 	}
+	s.attachShooter()
 	return s
+}
+
+// attachShooter puts a program behind the datapath's that shoots everything but the marker if a word says so. It stays, since
+// attaching waits for the kernel.
+func (s *stage) attachShooter() {
+	s.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	must(s, err)
+	s.shoot = m
+	const protocolAt = 16 // in struct __sk_buff
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "shooter", Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{
+		asm.LoadMem(asm.R6, asm.R1, protocolAt, asm.Word),
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+		asm.LoadMapPtr(asm.R1, m.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.Mov.Reg(asm.R7, asm.R0),
+		asm.Mov.Imm(asm.R0, -1), // go on
+		asm.JEq.Imm(asm.R7, 0, "out"),
+		asm.LoadMem(asm.R7, asm.R7, 0, asm.Word),
+		asm.JEq.Imm(asm.R7, 0, "out"),
+		asm.JEq.Imm(asm.R6, int32(bits.ReverseBytes16(markerType)), "out"),
+		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
+		asm.Return().WithSymbol("out"),
+	}})
+	must(s, err)
+	l, err := link.AttachTCX(link.TCXOptions{Interface: s.ifindex[1], Program: p, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
+	must(s, err)
+	s.Cleanup(func() { must(s, errors.Join(l.Close(), p.Close(), m.Close())) })
+}
+
+// FailSends implements datapathtest.Stage.
+func (s *stage) FailSends(fail bool) {
+	s.Helper()
+	v := uint32(0)
+	if fail {
+		v = 1
+	}
+	must(s, s.shoot.Put(uint32(0), v))
 }
 
 // Datapath hides what traces before have counted.
@@ -81,9 +129,7 @@ func (s *stage) reset() {
 		must(s, put(d.objs.Links, i, &bpfLink{}))
 	}
 	s.SetClock(datapathtest.ClockStart)
-	if s.shot != nil {
-		s.FailSends(false)
-	}
+	s.FailSends(false)
 	clear(d.numbers)
 	clear(d.members)
 	clear(d.spaces.words)
@@ -127,7 +173,7 @@ func (s *stage) Collect() [2][][]byte {
 	s.settle()
 	out := [2][][]byte{nil, s.frames}
 	s.frames = nil
-	b := make([]byte, 4096)
+	b := s.lab.publisher.buffer
 	for {
 		n, _, err := unix.Recvfrom(s.lab.publisher.fd, b, unix.MSG_DONTWAIT)
 		if errors.Is(err, syscall.EINTR) {
@@ -302,4 +348,3 @@ func (r *traceRun) trace(t *testing.T, k *stage, seed uint64) {
 		t.Fatal("no more traces after five that diverge")
 	}
 }
-

@@ -227,7 +227,7 @@ func (d *Datapath) removeUpstream(id datapath.UpstreamID, u *datapath.Upstream) 
 
 // sweep deletes the entries of a hash that match.
 func sweep[K, V any](m *ebpf.Map, match func(*K, *V) bool) error {
-	const batch = 1024
+	batch := min(1024, m.MaxEntries())
 	var (
 		cursor ebpf.MapBatchCursor
 		keys   = make([]K, batch)

@@ -230,10 +230,13 @@ static long egress_frame(u32 i, struct egress *c)
 	if (!sub || sub->generation != c->generation)
 		return 0;
 	reason = place(c, f, sub, &t);
-	if (reason)
+	if (reason) {
 		count(reason, 1);
-	else
+	} else {
 		s->appended++;
+		if (f->priority < s->priority)
+			s->priority = f->priority;
+	}
 	if (reason && !t.opened)
 		return 0;
 	r = &s->record.frame[s->record.frames & (MAX_FORWARD - 1)];
@@ -363,6 +366,7 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	s->appended = 0;
 	s->ended = 0;
 	s->failed = 0;
+	s->priority = 0xff;
 	__builtin_memset(&s->record, 0, sizeof(s->record));
 	s->record.time = clock_now();
 	s->refused = look_at_budget(c->space, s->record.time, limit);
@@ -385,6 +389,8 @@ static __always_inline int finish(struct egress *c, struct client *client, struc
 	p[1] = number >> 16;
 	p[2] = number >> 8;
 	p[3] = number;
+	if (client->priority_cid)
+		s->out[(s->start + CID_LEN) & 127] = s->priority;
 	p = &s->out[pos];
 	store64(p, 0);
 	store64(p + 8, 0);

@@ -111,6 +111,8 @@ static long ingress_frame(u32 i, struct ingress *c)
 		count(reason, 1);
 		return 0;
 	}
+	if (s->priority_cid)
+		f->priority = s->cid_priority;
 #pragma unroll
 	for (int t = 0; t < MAX_FORWARD; t++)
 		if (t < s->track_count && s->tracks[t] == track)
@@ -195,7 +197,8 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 	struct upstream *u;
 	struct cid cid;
 	u64 number, *slot, old;
-	u32 len = h->udp_length - UDP_LEN, *id, number_len;
+	u32 len = h->udp_length - UDP_LEN, number_len;
+	struct cid_owner *owner;
 	u8 first;
 
 	if (h->udp_length <= UDP_LEN || h->payload - UDP_LEN + h->udp_length > h->ip_end || h->ip_end > skb->len)
@@ -212,14 +215,17 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 		return REASON_TRUNCATED;
 
 	__builtin_memcpy(&cid, s->packet + 1, CID_LEN);
-	id = bpf_map_lookup_elem(&cids, &cid);
-	if (!id)
+	s->cid_priority = cid.bytes[CID_LEN - 1];
+	cid.bytes[CID_LEN - 1] = 0;
+	owner = bpf_map_lookup_elem(&cids, &cid);
+	if (!owner)
 		return REASON_UNKNOWN_CID;
-	s->upstream = *id;
+	s->upstream = owner->upstream;
 	u = bpf_map_lookup_elem(&upstreams, &s->upstream);
 	n = bpf_map_lookup_elem(&numbers, &s->upstream);
-	if (!u || !n || !u->valid)
+	if (!u || !n || !u->valid || (!u->priority_cid && s->cid_priority != owner->last))
 		return REASON_UNKNOWN_CID;
+	s->priority_cid = u->priority_cid;
 	if (__builtin_memcmp(&u->remote, &h->source, sizeof(u->remote)))
 		return REASON_ADDRESS;
 

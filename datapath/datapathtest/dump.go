@@ -25,17 +25,20 @@ func (d *Dump) String() string {
 	return strings.Join(d.lines, "\n") + "\n"
 }
 
-// CID is an entry of `cids`.
-func (d *Dump) CID(cid []byte, id datapath.UpstreamID) { d.add("cid %x: upstream %d", cid, id) }
+// CID is an entry of `cids`: a connection ID without its last byte.
+func (d *Dump) CID(cid []byte, last uint8, id datapath.UpstreamID) {
+	d.add("cid %x: upstream %d, last byte %d", cid, id, last)
+}
 
 // Upstream is an entry of `upstreams` with its window of numbers.
-func (d *Dump) Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, next, watermark uint64, slots []uint64) {
+func (d *Dump) Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark uint64,
+	slots []uint64) {
 	h := fnv.New64a()
 	for _, v := range slots {
 		var b [8]byte
 		_, _ = h.Write(wire.AppendVarintLen(b[:0], v&wire.MaxVarint, 8))
 	}
-	d.add("upstream %d: %v streams %d next %d watermark %d slots %016x", id, remote, streams, next, watermark, h.Sum64())
+	d.add("upstream %d: %v streams %d priority %v next %d watermark %d slots %016x", id, remote, streams, priorityCID, next, watermark, h.Sum64())
 }
 
 // Track is an entry of `tracks`.
@@ -55,9 +58,9 @@ func (d *Dump) Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscript
 	d.add("sub track %d client %d: alias %d groups %d-%d priority %d generation %d", t, c, s.Alias, s.FirstGroup, s.LastGroup, s.Priority, generation)
 }
 
-// Client is what `clients` has of a client that is set.
-func (d *Dump) Client(id datapath.ClientID, local, remote netip.AddrPort, dcid []byte) {
-	d.add("client %d: local %v remote %v dcid %x", id, local, remote, dcid)
+// Client is what `clients` has of a client that is set. A largest DATAGRAM frame beyond that of any packet is told as 65535.
+func (d *Dump) Client(id datapath.ClientID, local, remote netip.AddrPort, dcid []byte, maxDatagram uint64, priorityCID bool) {
+	d.add("client %d: local %v remote %v dcid %x datagram %d priority %v", id, local, remote, dcid, min(maxDatagram, 65535), priorityCID)
 }
 
 // Link is a link that was learned.

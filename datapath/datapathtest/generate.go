@@ -35,11 +35,12 @@ type generator struct {
 
 type genUpstream struct {
 	Builder
-	bits    uint8
-	next    uint64
-	stream  uint64 // next
-	streams []*genStream
-	skipped []uint64
+	priority bool // in connection IDs
+	bits     uint8
+	next     uint64
+	stream   uint64 // next
+	streams  []*genStream
+	skipped  []uint64
 }
 
 type genStream struct {
@@ -253,6 +254,10 @@ func (g *generator) packet() []byte {
 		frames = append(frames, byte(wire.FramePing)) // a packet has four bytes of number and frames
 	}
 	b := u.Builder
+	if u.priority || g.OneIn(40) {
+		b.CID = bytes.Clone(b.CID)
+		b.CID[datapath.CIDLen-1] = byte(g.IntN(256))
+	}
 	b.PNLen = Pick(g.Random, 4, 4, 4, 3, 2, 1)
 	return b.Frame(g.number(u), frames)
 }

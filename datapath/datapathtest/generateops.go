@@ -38,6 +38,8 @@ func (g *generator) setUpstream(i int, sound bool) {
 	u := &g.ups[i]
 	set := datapath.Upstream{Remote: u.From.Addr, CIDs: [][]byte{genCID(i, 0)}, Streams: u.bits, Protection: datapath.Protection{Version: wire.Version1}}
 	id := datapath.UpstreamID(i)
+	u.priority = g.OneIn(3)
+	set.PriorityCID = u.priority
 	if g.OneIn(3) {
 		set.CIDs = append(set.CIDs, genCID(i, 1))
 	}
@@ -46,7 +48,12 @@ func (g *generator) setUpstream(i int, sound bool) {
 		set.NextNumber = u.next
 	}
 	if !sound {
-		switch g.IntN(10) {
+		switch g.IntN(12) {
+		case 10: // a connection ID that ends in something else
+			set.CIDs[0] = bytes.Clone(set.CIDs[0])
+			set.CIDs[0][datapath.CIDLen-1] = byte(1 + g.IntN(3))
+		case 11: // two that differ in the end
+			set.CIDs = append(set.CIDs, append(genCID(i, 0)[:datapath.CIDLen-1], byte(g.IntN(2))))
 		case 0:
 			id = datapath.UpstreamID(g.limits.Upstreams) + datapath.UpstreamID(g.IntN(2))
 		case 1:
@@ -112,6 +119,9 @@ func (g *generator) setClient(i int, sound bool) {
 	set := datapath.Client{Local: c.relay.Addr, Remote: c.Addr, DCID: bytes.Repeat([]byte{byte(0xa0 + i)}, Pick(g.Random, 8, 8, 0, 20, g.IntN(21))),
 		MaxSize: Pick(g.Random, 1252, 1252, datapath.MaxPacketSize, 60+g.IntN(60), g.IntN(1300)), Protection: datapath.Protection{Version: wire.Version1},
 		MaxDatagram: Pick(g.Random, 65535, 65535, 0, g.Uint64N(60), 1<<62)}
+	if set.PriorityCID = len(set.DCID) == datapath.CIDLen && g.OneIn(2) || g.OneIn(30); set.PriorityCID && len(set.DCID) > 0 {
+		set.DCID[len(set.DCID)-1] = 0
+	}
 	if g.OneIn(8) { // the same address as another one, or one that is new
 		other := &g.clients[g.IntN(len(g.clients))]
 		if other.relay == c.relay && g.OneIn(2) {
@@ -273,6 +283,11 @@ func (g *generator) word() {
 			g.reserve(i)
 		}
 	case 3:
+		if more := 8 + g.Uint64N(30); g.OneIn(2) {
+			g.on(i, fmt.Sprintf("data limit: %d more", more), func(_ *player, s *datapath.Space) string { s.SetDataLimit(s.DataUsed() + more); return "" })
+			g.media()
+			return
+		}
 		g.on(i, fmt.Sprintf("data limit %d", n), func(_ *player, s *datapath.Space) string { s.SetDataLimit(n); return "" })
 	case 4:
 		g.on(i, fmt.Sprintf("limit %d of slot %d", n, slot), func(_ *player, s *datapath.Space) string { s.SetStreamLimit(slot, n); return "" })

@@ -25,6 +25,13 @@ type bpfCid struct {
 	Bytes [20]uint8
 }
 
+type bpfCidOwner struct {
+	_        structs.HostLayout
+	Upstream uint32
+	Last     uint8
+	Zero     [3]uint8
+}
+
 type bpfClient struct {
 	_           structs.HostLayout
 	Local       [16]uint8
@@ -35,7 +42,8 @@ type bpfClient struct {
 	DcidLen     uint8
 	Dcid        [20]uint8
 	MaxDatagram uint16
-	Zero        [4]uint8
+	PriorityCid uint8
+	Zero        [3]uint8
 }
 
 type bpfClientStream struct {
@@ -144,6 +152,9 @@ type bpfScratch struct {
 	}
 	Tracks      [4]uint32
 	TrackCount  uint32
+	PriorityCid uint8
+	CidPriority uint8
+	_           [2]byte
 	Start       uint32
 	Pos         uint32
 	Limit       uint32
@@ -153,8 +164,8 @@ type bpfScratch struct {
 	Ended       uint8
 	Failed      uint8
 	Refused     uint8
-	Zero        [5]uint8
-	_           [4]byte
+	Priority    uint8
+	Zero        [4]uint8
 	Record      bpfRecord
 	Packet      [2112]uint8
 	Out         [4224]uint8
@@ -213,11 +224,12 @@ type bpfTrackKey struct {
 }
 
 type bpfUpstream struct {
-	_       structs.HostLayout
-	Remote  bpfAddress
-	Valid   uint8
-	Streams uint8
-	Zero    uint16
+	_           structs.HostLayout
+	Remote      bpfAddress
+	Valid       uint8
+	Streams     uint8
+	PriorityCid uint8
+	Zero        uint8
 }
 
 // Names of all BPF objects in the ELF.

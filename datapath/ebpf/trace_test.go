@@ -119,7 +119,7 @@ func (s *stage) reset() {
 	var err error
 	s.before, err = d.Counters()
 	must(s, err)
-	must(s, errors.Join(clearHash[bpfCid, uint32](d.objs.Cids), clearHash[bpfTrackKey, bpfTrack](d.objs.Tracks),
+	must(s, errors.Join(clearHash[bpfCid, bpfCidOwner](d.objs.Cids), clearHash[bpfTrackKey, bpfTrack](d.objs.Tracks),
 		clearHash[bpfSubKey, bpfSub](d.objs.Subs), clearHash[bpfAddress, uint32](d.objs.Addresses),
 		clearHash[bpfStreamKey, bpfStream](d.objs.Streams), clearHash[bpfClientStreamKey, bpfClientStream](d.objs.ClientStreams)))
 	for i := range d.limits.Upstreams {
@@ -193,7 +193,9 @@ func (s *stage) Dump(to *datapathtest.Dump) {
 	s.Helper()
 	d := s.dp
 	must(s, errors.Join(
-		each(d.objs.Cids, func(k *bpfCid, v *uint32) { to.CID(k.Bytes[:], datapath.UpstreamID(*v)) }),
+		each(d.objs.Cids, func(k *bpfCid, v *bpfCidOwner) {
+			to.CID(k.Bytes[:datapath.CIDLen-1], v.Last, datapath.UpstreamID(v.Upstream))
+		}),
 		each(d.objs.Tracks, func(k *bpfTrackKey, v *bpfTrack) {
 			to.Track(datapath.UpstreamID(k.Upstream), k.Alias, datapath.TrackID(v.Track), v.Draft, v.Priority)
 		}),
@@ -213,7 +215,7 @@ func (s *stage) Dump(to *datapathtest.Dump) {
 		var u bpfUpstream
 		must(s, d.objs.Upstreams.Lookup(uint32(id), &u))
 		if w := d.window(id); u.Valid != 0 {
-			to.Upstream(id, fromAddress(u.Remote.Ip, u.Remote.Port), u.Streams, w[windowNext], w[windowWatermark], w[windowSlots:])
+			to.Upstream(id, fromAddress(u.Remote.Ip, u.Remote.Port), u.Streams, u.PriorityCid != 0, w[windowNext], w[windowWatermark], w[windowSlots:])
 		}
 	}
 	for id := range datapath.TrackID(d.limits.Tracks) {
@@ -235,7 +237,8 @@ func (s *stage) dumpClient(to *datapathtest.Dump, id datapath.ClientID) {
 			half = 1
 		}
 		must(s, d.objs.Clients.Lookup(2*uint32(id)+half, &c))
-		to.Client(id, fromAddress(c.Local, c.LocalPort), fromAddress(c.Remote, c.RemotePort), c.Dcid[:c.DcidLen])
+		to.Client(id, fromAddress(c.Local, c.LocalPort), fromAddress(c.Remote, c.RemotePort), c.Dcid[:c.DcidLen],
+			uint64(c.MaxDatagram), c.PriorityCid != 0)
 	}
 	var l bpfLink
 	must(s, d.objs.Links.Lookup(uint32(id), &l))

@@ -9,12 +9,12 @@ import (
 
 // Dumper is told what the tables hold, an entry at a time and in no order.
 type Dumper interface {
-	CID(cid []byte, id datapath.UpstreamID)
-	Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, next, watermark uint64, slots []uint64)
+	CID(cid []byte, last uint8, id datapath.UpstreamID)
+	Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark uint64, slots []uint64)
 	Track(upstream datapath.UpstreamID, alias uint64, id datapath.TrackID, draft, priority uint8)
 	Members(id datapath.TrackID, places []uint32)
 	Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8)
-	Client(id datapath.ClientID, local, remote netip.AddrPort, dcid []byte)
+	Client(id datapath.ClientID, local, remote netip.AddrPort, dcid []byte, maxDatagram uint64, priorityCID bool)
 	Link(id datapath.ClientID, ifindex int, src, dst [6]byte)
 	Address(a netip.AddrPort, id datapath.ClientID)
 	Space(id datapath.ClientID, word func(i int) uint64)
@@ -27,12 +27,12 @@ type Dumper interface {
 func (s *Sim) Dump(d Dumper) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for cid, id := range s.cids {
-		d.CID(cid[:], id)
+	for cid, owner := range s.cids {
+		d.CID(cid[:], owner.last, owner.upstream)
 	}
 	for id, u := range s.upstreams {
 		if u != nil {
-			d.Upstream(datapath.UpstreamID(id), u.Remote, u.Streams, u.next, u.watermark, u.replay[:])
+			d.Upstream(datapath.UpstreamID(id), u.Remote, u.Streams, u.PriorityCID, u.next, u.watermark, u.replay[:])
 		}
 	}
 	for k, id := range s.aliases {
@@ -49,7 +49,7 @@ func (s *Sim) Dump(d Dumper) {
 	for i, c := range s.clients {
 		id := datapath.ClientID(i)
 		if c != nil {
-			d.Client(id, c.Local, c.Remote, c.DCID)
+			d.Client(id, c.Local, c.Remote, c.DCID, c.MaxDatagram, c.PriorityCID)
 		}
 		if l := &s.links[i]; l.Interface != 0 {
 			d.Link(id, l.Interface, l.Src, l.Dst)

@@ -212,6 +212,15 @@ var mutations = []mutation{
 		}
 		play()
 	}},
+	{name: "the connection ID's priority is not taken", packet: func(s *Sim, play func()) {
+		for _, u := range s.upstreams {
+			if u != nil && u.PriorityCID {
+				u.PriorityCID = false
+				defer func() { u.PriorityCID = true }()
+			}
+		}
+		play()
+	}},
 	{name: "a link's addresses are the wrong way round", packet: func(s *Sim, play func()) {
 		was := append([]rules.Link(nil), s.links...)
 		play()
@@ -256,9 +265,9 @@ var mutations = []mutation{
 		was := maps.Clone(s.cids)
 		play()
 		for k, v := range was {
-			if s.upstreams[v] == nil {
+			if s.upstreams[v.upstream] == nil {
 				s.cids[k] = v
-				s.upstreams[v] = &upstream{}
+				s.upstreams[v.upstream] = &upstream{}
 			}
 		}
 	}},
@@ -336,7 +345,7 @@ func (c calls) Evict(keys []datapath.StreamKey) (err error) {
 }
 
 // mutationSteps is within how many steps of random traces each defect must show.
-const mutationSteps = 20000
+const mutationSteps = 40000
 
 // TestTracesFindDefects plays traces on a simulator and one with a defect: they must part, for each defect.
 func TestTracesFindDefects(t *testing.T) {

@@ -50,7 +50,8 @@ func TestRandomPackets(t *testing.T) {
 		fmt.Fprintln(os.Stderr, told) // go test shows no log of a test that passes
 	}
 	for _, r := range []datapath.Reason{datapath.Forwarded, datapath.ReasonMalformedFrame, datapath.ReasonTooManyFrames, datapath.ReasonBadHeader,
-		datapath.ReasonHeaderSplit, datapath.ReasonPrefixSplit, datapath.ReasonStreamCredit, datapath.ReasonClosedStream} {
+		datapath.ReasonHeaderSplit, datapath.ReasonPrefixSplit, datapath.ReasonStreamCredit, datapath.ReasonClosedStream,
+		datapath.ReasonCongestionWindow, datapath.ReasonPaced} {
 		if n >= 20000 && reached[r] == 0 {
 			t.Errorf("no packet came to %v: the packets are not random enough", r)
 		}
@@ -81,6 +82,7 @@ func (c *comparison) reason(what string, input []byte, inGo, inC datapath.Reason
 
 func (c *comparison) packet() {
 	c.number()
+	c.budget()
 	frames := c.Frames()
 	if c.OneIn(4) {
 		frames = c.Damage(frames)
@@ -113,6 +115,19 @@ func (c *comparison) number() {
 	if _, fresh := rules.Replay(slot, inGo); fresh == replayed(slot, inGo) {
 		c.fail("number %d at slot %d: fresh is %v in Go, not in C", inGo, slot, fresh)
 	}
+}
+
+// budget compares what a client's budget says of a packet, next to where it is used up.
+func (c *comparison) budget() {
+	sent, size, now, cost := c.Number(), 1+c.Uint64N(datapath.MaxPacketSize), c.Number(), c.Uint64N(1<<20)*c.Uint64N(3)
+	limit := datapathtest.Pick(c.Random, sent+size-1, sent+size, sent+size+1, datapath.Unlimited)
+	pace := datapathtest.Pick(c.Random, 0, now-1, now, now+c.Uint64N(1<<20))
+	after := datapath.PaceAfter(pace, cost, now, size)
+	if got := paceAfter(pace, cost, now, size); got != after {
+		c.fail("pace %d, cost %d, now %d, size %d: %d in Go, %d in C", pace, cost, now, size, after, got)
+	}
+	burst := datapathtest.Pick(c.Random, after-now-1, after-now, after-now+1, c.Number())
+	c.reason("budget", nil, datapath.CheckBudget(sent, limit, pace, cost, burst, now, size), checkBudget(sent, limit, pace, cost, burst, now, size))
 }
 
 // walk leaves the media frames in m; none if the verdict is not to go on.

@@ -270,6 +270,18 @@ var lifeCases = []Case{
 		r.Send(media)
 		r.Want(ok(1), []string{opened}, Out{Client: 1})
 	}},
+	{Name: "connection ID twice in a list", Limits: datapath.Limits{CIDs: 2}, Run: func(r *Rig) { // found by traces
+		set := func(id datapath.UpstreamID, cids ...[]byte) error {
+			return r.DP.SetUpstream(id, &datapath.Upstream{Remote: r.Pub.From.Addr, CIDs: cids, Streams: 2, Protection: datapath.Protection{Version: wire.Version1}})
+		}
+		r.must(set(1, CID(1), CID(1)))
+		r.must(set(2, CID(30), CID(30)))
+		if err := set(3, CID(60)); !errors.Is(err, datapath.ErrFull) {
+			r.Errorf("a third connection ID: %v", err)
+		}
+		r.must(set(1))
+		r.must(set(3, CID(60)))
+	}},
 	{Name: "upstream and track removed", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)

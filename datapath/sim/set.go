@@ -109,6 +109,9 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 		if known && owner.upstream != id {
 			return fmt.Errorf("connection ID belongs to upstream %d", owner.upstream)
 		}
+		if contains(set.CIDs, cid) {
+			continue // twice in the list is once
+		}
 		if !known {
 			fresh++
 		}

@@ -5,7 +5,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test test-race test-kernel test-kernels soak generate verify-generated lint fuzz bench clean
+.PHONY: help build demo test test-race test-kernel test-kernels soak diff generate verify-generated lint fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-kernels: ## the tests of datapath/ebpf on Debian's kernels 6.1 and 6.12, in
 soak: ## ten minutes of subscribers that come and go, on the kernel datapath (root); FASTRELAY_SOAK sets another time
 	@[ "$$(id -u)" = 0 ] || { echo "make soak needs root: it makes network namespaces and loads BPF programs; run sudo make soak" >&2; exit 1; }
 	FASTRELAY_SOAK=$${FASTRELAY_SOAK:-10m} FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -timeout 0 -run TestSoakOnTheKernel -v ./cmd/fastrelay
+
+diff: ## simulator, C rules and kernel compared on N random traces and 100·N packets (root): make diff SEED=1 N=200
+	GO='$(GO)' SEED='$(SEED)' N='$(N)' ./scripts/diff.sh
 
 generate: ## rebuild the committed BPF objects (needs clang-19, llvm-19 and libbpf-dev)
 	$(GO) generate ./datapath/ebpf/...

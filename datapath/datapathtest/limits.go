@@ -259,6 +259,29 @@ var lifeCases = []Case{
 		r.Send(Stream(6, 0, Subgroup(5, 9, 1, "x"), false))
 		r.Want(ok(1), []string{"client 1: number 0 of 3, forwarded, 40 bytes [6→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
 	}},
+	{Name: "address of two clients", Run: func(r *Rig) { // found by traces
+		r.Basic()
+		r.Ready(r.AddClient(1, nil), 4)
+		r.Subscribe(1, 1, 101)
+		r.AddClient(2, func(c *datapath.Client) { c.Remote = r.subscriber(1).Addr })
+		_, err := r.DP.SetClient(2, nil)
+		r.must(err)
+		r.Learn(1)
+		r.Send(media)
+		r.Want(ok(1), []string{opened}, Out{Client: 1})
+	}},
+	{Name: "connection ID twice in a list", Limits: datapath.Limits{CIDs: 2}, Run: func(r *Rig) { // found by traces
+		set := func(id datapath.UpstreamID, cids ...[]byte) error {
+			return r.DP.SetUpstream(id, &datapath.Upstream{Remote: r.Pub.From.Addr, CIDs: cids, Streams: 2, Protection: datapath.Protection{Version: wire.Version1}})
+		}
+		r.must(set(1, CID(1), CID(1)))
+		r.must(set(2, CID(30), CID(30)))
+		if err := set(3, CID(60)); !errors.Is(err, datapath.ErrFull) {
+			r.Errorf("a third connection ID: %v", err)
+		}
+		r.must(set(1))
+		r.must(set(3, CID(60)))
+	}},
 	{Name: "upstream and track removed", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)

@@ -138,17 +138,21 @@ func (d *Datapath) move(id datapath.ClientID, from, to netip.AddrPort) error {
 	return errors.Join(put(d.objs.Links, uint32(id), &link), put(d.objs.Addresses, &key, uint32(id)))
 }
 
-// forgetAddress takes an address from a client; another one that has it too learns from it from now on.
+// forgetAddress takes an address from a client; the first other one that has it too learns from it from now on.
 func (d *Datapath) forgetAddress(id datapath.ClientID, a netip.AddrPort) error {
 	key := toAddress(a)
 	var owner uint32
 	if d.objs.Addresses.Lookup(&key, &owner) != nil || owner != uint32(id) {
 		return nil
 	}
+	heir := datapath.NoClient
 	for other, c := range d.client {
 		if other != id && c.Remote == a {
-			return put(d.objs.Addresses, &key, uint32(other))
+			heir = min(heir, other)
 		}
+	}
+	if heir != datapath.NoClient {
+		return put(d.objs.Addresses, &key, uint32(heir))
 	}
 	return remove(d.objs.Addresses, &key)
 }

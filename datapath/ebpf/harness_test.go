@@ -100,7 +100,8 @@ func must(t testing.TB, err error) {
 // rawSocket sends and receives whole frames of an interface.
 type rawSocket struct {
 	testing.TB
-	fd int
+	fd     int
+	buffer []byte
 }
 
 func newRawSocket(t testing.TB, name string) *rawSocket {
@@ -115,7 +116,7 @@ func newRawSocket(t testing.TB, name string) *rawSocket {
 	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
 	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
 	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
-	return &rawSocket{t, fd}
+	return &rawSocket{t, fd, make([]byte, 65536)}
 }
 
 func (s *rawSocket) send(frame []byte) {
@@ -127,16 +128,15 @@ func (s *rawSocket) send(frame []byte) {
 
 func (s *rawSocket) receive() []byte {
 	s.Helper()
-	b := make([]byte, 65536)
 	for {
-		n, _, err := unix.Recvfrom(s.fd, b, 0)
+		n, _, err := unix.Recvfrom(s.fd, s.buffer, 0)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
 			s.Fatalf("receive: %v", err)
 		}
-		return b[:n]
+		return bytes.Clone(s.buffer[:n])
 	}
 }
 

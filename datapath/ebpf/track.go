@@ -132,12 +132,12 @@ func (d *Datapath) setSubscription(t datapath.TrackID, c datapath.ClientID, s *d
 		return d.removeSubscription(t, tr, c)
 	}
 	switch {
+	case s.Alias > maxVarint:
+		return fmt.Errorf("alias %d is beyond 2^62-1", s.Alias)
 	case tr == nil:
 		return fmt.Errorf("track: %w", datapath.ErrUnknown)
 	case d.client[c] == nil:
 		return fmt.Errorf("client: %w", datapath.ErrUnknown)
-	case s.Alias > maxVarint:
-		return fmt.Errorf("alias %d is beyond 2^62-1", s.Alias)
 	}
 	list := d.list(t)
 	place, member := tr.places[c]

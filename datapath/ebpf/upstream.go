@@ -111,7 +111,9 @@ func (d *Datapath) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) err
 	set := *u
 	set.Remote, set.CIDs = unmapped(u.Remote), nil
 	for _, cid := range u.CIDs {
-		set.CIDs = append(set.CIDs, bytes.Clone(cid))
+		if !contains(set.CIDs, cid) { // twice in the list is once
+			set.CIDs = append(set.CIDs, bytes.Clone(cid))
+		}
 	}
 	var gone [][]byte
 	if old != nil {
@@ -161,14 +163,16 @@ func (d *Datapath) checkUpstream(id datapath.UpstreamID, u *datapath.Upstream) e
 	if err := u.CheckCIDs(); err != nil {
 		return err
 	}
-	for _, cid := range u.CIDs {
+	for i, cid := range u.CIDs {
 		var owner bpfCidOwner
 		key, _ := splitCID(cid)
 		switch err := d.objs.Cids.Lookup(&key, &owner); {
 		case err == nil && owner.Upstream != uint32(id):
 			return fmt.Errorf("connection ID belongs to upstream %d", owner.Upstream)
 		case errors.Is(err, ebpf.ErrKeyNotExist):
-			fresh++
+			if !contains(u.CIDs[:i], cid) {
+				fresh++
+			}
 		case err != nil:
 			return err
 		}
@@ -245,7 +249,7 @@ func (d *Datapath) removeUpstream(id datapath.UpstreamID, u *datapath.Upstream) 
 
 // sweep deletes the entries of a hash that match.
 func sweep[K, V any](m *ebpf.Map, match func(*K, *V) bool) error {
-	const batch = 1024
+	batch := min(1024, m.MaxEntries())
 	var (
 		cursor ebpf.MapBatchCursor
 		keys   = make([]K, batch)

@@ -239,6 +239,8 @@ func (s *Sim) fanOut(at time.Time) {
 			case !ok:
 			case s.links[id].Interface == 0:
 				s.count(datapath.ReasonNoRoute, 1)
+			case s.cfg.HasInterface != nil && !s.cfg.HasInterface(s.links[id].Interface):
+				s.count(datapath.ReasonSendFailed, 1)
 			default:
 				s.egress(id, sub.generation, at)
 			}

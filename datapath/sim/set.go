@@ -84,6 +84,15 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 	set.Remote = unmap(u.Remote)
 	set.Protection = cloneProtection(u.Protection)
 	set.CIDs = nil
+	if old != nil && sameProtection(&old.Protection, &set.Protection) {
+		set.keys = old.keys // it has followed the key updates
+	} else {
+		k, err := newKeys(&set.Protection)
+		if err != nil {
+			return err
+		}
+		set.keys = k
+	}
 	if !set.Remote.IsValid() {
 		return errors.New("the publisher's address is not valid")
 	}
@@ -100,6 +109,9 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 		if known && owner.upstream != id {
 			return fmt.Errorf("connection ID belongs to upstream %d", owner.upstream)
 		}
+		if contains(set.CIDs, cid) {
+			continue // twice in the list is once
+		}
 		if !known {
 			fresh++
 		}
@@ -115,15 +127,6 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 	}
 	if len(s.cids)+fresh-freed > int(s.limits.CIDs) {
 		return fmt.Errorf("connection IDs: %w", datapath.ErrFull)
-	}
-	if old != nil && sameProtection(&old.Protection, &set.Protection) {
-		set.keys = old.keys // it has followed the key updates
-	} else {
-		k, err := newKeys(&set.Protection)
-		if err != nil {
-			return err
-		}
-		set.keys = k
 	}
 	if old != nil {
 		set.next, set.watermark, set.replay = old.next, old.watermark, old.replay
@@ -174,11 +177,11 @@ func (s *Sim) setTrack(id datapath.TrackID, t *datapath.Track) error {
 		s.removeTrack(id)
 		return nil
 	}
-	if uint32(t.Upstream) >= s.limits.Upstreams || s.upstreams[t.Upstream] == nil {
-		return fmt.Errorf("upstream %d: %w", t.Upstream, datapath.ErrUnknown)
-	}
 	if t.Draft != uint8(wire.Draft14) && t.Draft != uint8(wire.Draft16) {
 		return fmt.Errorf("draft %d is neither 14 nor 16", t.Draft)
+	}
+	if uint32(t.Upstream) >= s.limits.Upstreams || s.upstreams[t.Upstream] == nil {
+		return fmt.Errorf("upstream %d: %w", t.Upstream, datapath.ErrUnknown)
 	}
 	if owner, ok := s.aliases[aliasKey{t.Upstream, t.Alias}]; ok && owner != id {
 		return fmt.Errorf("alias %d of upstream %d belongs to track %d", t.Alias, t.Upstream, owner)
@@ -221,16 +224,6 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 	set := &client{Client: *c}
 	set.Local, set.Remote = unmap(c.Local), unmap(c.Remote)
 	set.DCID, set.Protection = bytes.Clone(c.DCID), cloneProtection(c.Protection)
-	switch {
-	case !set.Local.IsValid() || !set.Remote.IsValid() || set.Local.Addr().Is4() != set.Remote.Addr().Is4():
-		return nil, errors.New("the client's two addresses must be valid and of one family")
-	case len(set.DCID) > wire.MaxCIDLen:
-		return nil, fmt.Errorf("connection ID has %d bytes, at most %d are allowed", len(set.DCID), wire.MaxCIDLen)
-	case set.PriorityCID && len(set.DCID) != datapath.CIDLen:
-		return nil, fmt.Errorf("connection ID has %d bytes, one with a priority has %d", len(set.DCID), datapath.CIDLen)
-	case set.MaxSize < 0 || set.MaxSize > datapath.MaxPacketSize:
-		return nil, fmt.Errorf("packet size %d is not between 0 and %d", set.MaxSize, datapath.MaxPacketSize)
-	}
 	old := s.clients[id]
 	if old != nil && sameProtection(&old.Protection, &set.Protection) {
 		set.keys = old.keys
@@ -240,6 +233,16 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 			return nil, err
 		}
 		set.keys = k
+	}
+	switch {
+	case !set.Local.IsValid() || !set.Remote.IsValid() || set.Local.Addr().Is4() != set.Remote.Addr().Is4():
+		return nil, errors.New("the client's two addresses must be valid and of one family")
+	case len(set.DCID) > wire.MaxCIDLen:
+		return nil, fmt.Errorf("connection ID has %d bytes, at most %d are allowed", len(set.DCID), wire.MaxCIDLen)
+	case set.PriorityCID && len(set.DCID) != datapath.CIDLen:
+		return nil, fmt.Errorf("connection ID has %d bytes, one with a priority has %d", len(set.DCID), datapath.CIDLen)
+	case set.MaxSize < 0 || set.MaxSize > datapath.MaxPacketSize:
+		return nil, fmt.Errorf("packet size %d is not between 0 and %d", set.MaxSize, datapath.MaxPacketSize)
 	}
 	space := s.spaces[id]
 	if space == nil {
@@ -292,12 +295,12 @@ func (s *Sim) setSubscription(t datapath.TrackID, c datapath.ClientID, sub *data
 	}
 	tr := s.tracks[t]
 	switch {
+	case sub.Alias > wire.MaxVarint:
+		return fmt.Errorf("alias %d is beyond 2^62-1", sub.Alias)
 	case tr == nil:
 		return fmt.Errorf("track: %w", datapath.ErrUnknown)
 	case s.clients[c] == nil:
 		return fmt.Errorf("client: %w", datapath.ErrUnknown)
-	case sub.Alias > wire.MaxVarint:
-		return fmt.Errorf("alias %d is beyond 2^62-1", sub.Alias)
 	}
 	set, known := s.subs[k]
 	if !known {

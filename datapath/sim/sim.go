@@ -37,6 +37,8 @@ type Config struct {
 	// Send sends a frame that does not go out through a wrapped connection. The frame is valid during the call. An error
 	// is what a failed redirect is in the kernel. It must not call the Sim. Default: sending fails.
 	Send func(frame []byte, ifindex int, at time.Time) error
+	// HasInterface says whether an interface that a client was learned at is still there. Default: all are.
+	HasInterface func(ifindex int) bool
 	// Tap sees every frame that comes in or was sent; it is valid during the call. It must not call the Sim. Default: none.
 	Tap func(dir Direction, frame []byte, at time.Time)
 }

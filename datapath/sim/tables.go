@@ -175,9 +175,16 @@ func (s *Sim) removeSubscription(k subKey) {
 	}
 }
 
+// forgetAddress takes an address from a client; the first other one that has it too learns from it from now on.
 func (s *Sim) forgetAddress(id datapath.ClientID, a netip.AddrPort) {
-	if s.addresses[a] == id {
+	if owner, ok := s.addresses[a]; ok && owner == id {
 		delete(s.addresses, a)
+		for other, c := range s.clients {
+			if c != nil && datapath.ClientID(other) != id && c.Remote == a {
+				s.addresses[a] = datapath.ClientID(other)
+				break
+			}
+		}
 	}
 	s.links[id] = rules.Link{}
 }

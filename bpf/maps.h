@@ -78,7 +78,8 @@ struct scratch {
 	u32 appended;
 	u8 ended;
 	u8 failed;
-	u8 zero[6];
+	u8 refused; /* why the client's budget takes no packet now, or 0 */
+	u8 zero[5];
 	struct record record;
 	u8 packet[BUFFER_SIZE];
 	u8 out[2 * BUFFER_SIZE];
@@ -93,6 +94,17 @@ struct {
 
 /* The relay's UDP port, network order. */
 volatile const u16 PORT;
+
+/* The time of every packet, if a test has set it. */
+volatile u64 test_clock;
+
+/* clock_now returns the datapath's clock, in nanoseconds: CLOCK_MONOTONIC. */
+static __always_inline u64 clock_now(void)
+{
+	u64 t = test_clock;
+
+	return t ? t : bpf_ktime_get_ns();
+}
 
 static __always_inline struct scratch *get_scratch(void)
 {

@@ -53,6 +53,9 @@ typedef uint64_t u64;
 #define WORD_SLOTS 128
 #define SLOTS 128
 
+/* Unit of the pace cost: nanoseconds per 1 << PACE_SHIFT bytes. */
+#define PACE_SHIFT 10
+
 /* Bit of the generation word, above the 8 that count: the half of the client's double buffer in `clients` that is valid. */
 #define GENERATION_HALF 0x100
 
@@ -233,7 +236,7 @@ struct record_frame {
 
 /* Value of `records`. */
 struct record {
-	u64 time; /* CLOCK_MONOTONIC, ns */
+	u64 time; /* of clock_now, ns */
 	u64 number;
 	u64 upstream_number;
 	u32 upstream;

@@ -149,7 +149,8 @@ type bpfScratch struct {
 	Appended   uint32
 	Ended      uint8
 	Failed     uint8
-	Zero       [6]uint8
+	Refused    uint8
+	Zero       [5]uint8
 	_          [4]byte
 	Record     bpfRecord
 	Packet     [2112]uint8
@@ -239,6 +240,7 @@ const (
 	bpfProgClientIngress = "client_ingress"
 	bpfProgServerIngress = "server_ingress"
 	bpfVarPORT           = "PORT"
+	bpfVarTestClock      = "test_clock"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -313,7 +315,8 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	PORT *ebpf.VariableSpec `ebpf:"PORT"`
+	PORT      *ebpf.VariableSpec `ebpf:"PORT"`
+	TestClock *ebpf.VariableSpec `ebpf:"test_clock"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -377,7 +380,8 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	PORT *ebpf.Variable `ebpf:"PORT"`
+	PORT      *ebpf.Variable `ebpf:"PORT"`
+	TestClock *ebpf.Variable `ebpf:"test_clock"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -206,6 +206,11 @@ func (h *harness) Datapath() datapath.Datapath     { return h.dp }
 func (h *harness) Port() uint16                    { return testPort }
 func (h *harness) Supports(c datapath.Cipher) bool { return c == datapath.CipherNull }
 
+func (h *harness) SetClock(ns uint64) {
+	must(h, h.dp.objs.TestClock.Set(ns))
+	h.dp.spaces.clock.test.Store(ns)
+}
+
 // FailSends cannot: no state of an interface that a test may set makes the kernel refuse what egress does to a clone.
 func (h *harness) FailSends(bool) bool { return false }
 

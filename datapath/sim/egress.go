@@ -11,9 +11,10 @@ import (
 
 // egress is the scratch in which a packet to a client is composed.
 type egress struct {
-	piece  rules.Piece
-	frames [datapath.MaxPacketSize]byte
-	packet [rules.MaxFrame]byte
+	piece   rules.Piece
+	refused datapath.Reason // why the client's budget takes no packet now, or Forwarded
+	frames  [datapath.MaxPacketSize]byte
+	packet  [rules.MaxFrame]byte
 }
 
 var errNoInterface = errors.New("no such interface")
@@ -34,8 +35,11 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		Time: at, UpstreamNumber: s.in.number, Upstream: s.in.upstream, Client: id, Generation: generation,
 		Frames: e.frames[:0],
 	}
+	maxSize := min(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), datapath.MaxPacketSize)
+	now := s.nanos(at)
+	s.out.refused = space.Budget(now, maxSize)
 	frames := s.out.frames[:0]
-	room := rules.NewRoom(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), len(c.DCID))
+	room := rules.NewRoom(maxSize, len(c.DCID))
 	appended, opened := 0, datapath.Forwarded
 	for i := range s.in.media.Len {
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
@@ -65,6 +69,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	e.record.Number = space.TakeNumber()
 	packet := s.compose(c, &s.links[id], e.record.Number, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
+	space.ChargeBudget(now, uint64(e.record.Size))
 	// Drain waits for the lock, so the record may be completed after the packet is sent.
 	e.submitted = true
 	if err := s.send(c, packet, s.links[id].Interface, at); err != nil {
@@ -82,6 +87,9 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 	if f.Datagram {
 		if !rules.Selected(in.group, &sub.Subscription) {
 			return datapath.ReasonFiltered
+		}
+		if s.out.refused != datapath.Forwarded {
+			return s.out.refused
 		}
 		if r := rules.NewPrefix(int(in.aliasLen), sub.Alias).Rewrite(0, f.Data, piece); r != datapath.Forwarded {
 			return r
@@ -104,6 +112,8 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 			return r
 		}
 		rec.Opened = true
+	} else if s.out.refused != datapath.Forwarded {
+		return s.out.refused
 	}
 	rec.ClientStream, rec.Slot = to.stream, to.slot
 	if r := to.prefix.Rewrite(f.Offset, f.Data, piece); r != datapath.Forwarded {
@@ -130,6 +140,9 @@ func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 	}
 	if !rules.Selected(in.group, &sub.Subscription) {
 		return sentStream{}, datapath.ReasonFiltered
+	}
+	if s.out.refused != datapath.Forwarded {
+		return sentStream{}, s.out.refused
 	}
 	word, r := takePool(s.spaces[id])
 	if r != datapath.Forwarded {

@@ -236,7 +236,7 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 	}
 	space := s.spaces[id]
 	if space == nil {
-		space = datapath.NewSpace(nil, nil)
+		space = datapath.NewSpace(nil, s.now)
 		s.spaces[id] = space
 	}
 	if old == nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -42,6 +43,7 @@ type Boundary struct {
 
 	cidLen   int
 	woken    chan struct{}
+	nextTick atomic.Int64 // when the loop looks again by itself; 0: never
 	stop     chan struct{}
 	stopOnce sync.Once
 	loopDone chan struct{}

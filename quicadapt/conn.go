@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"crypto/rand"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/recovery"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -48,12 +50,20 @@ type conn struct {
 	translate   bool
 	firstNumber uint64
 	space       *datapath.Space
-	registry    *registry
-	known       uint64 // numbers below are registered, or were not used
-	recovery    recovery
-	ackPending  []uint64 // own numbers acknowledged and not yet told to quic-go
+	loss        *recovery.Sender[carried] // what was sent, by number on the wire
+	known       uint64                    // numbers below are known to loss, or were not used
+	skips       skips
+	ownAcks     ownAcks
 	ranges      []wire.AckRange
 	ackOut      []wire.AckRange
+	ackNewest   int64 // of the ACK at hand: when its newest packet was sent, and its newest of quic-go
+	ackOwn      int64
+	ecn         [3]uint64
+	seed        rttSeed
+	maxAckDelay int64 // the peer's, nanoseconds
+	paceRate    uint64
+	paceAt      int64 // when a repair may leave that pacing holds back; 0: none is
+	probes      int   // packets to be sent whatever the congestion window
 
 	// The peer's limits.
 	maxData, toldMaxData uint64
@@ -75,7 +85,8 @@ type conn struct {
 	dirty       bool // the datapath must learn of an address, connection ID or key
 	streams     map[uint64]*FastStream
 	bySource    map[sourceKey]*FastStream
-	need        []*FastStream
+	need        []*FastStream // most important first
+	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
 	finished    []*FastStream
 	unacked     int
 	reserved    map[uint64]*quic.SendStream // in the pool or taken by the datapath, by ID
@@ -100,6 +111,12 @@ type sourceKey struct {
 
 const scratchSize = 4096
 
+// defaultMaxAckDelay is max_ack_delay without the transport parameter (RFC 9000, section 18.2), in nanoseconds.
+const defaultMaxAckDelay = 25e6
+
+// rttSeed is quic-go's estimate of the RTT, from before packets are translated.
+type rttSeed struct{ smoothed, variance, least int64 }
+
 func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c := &conn{
 		b: b, dialed: dialed, remote: remote,
@@ -109,7 +126,7 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),
 	}
-	c.recovery.maxAckDelay = 25e6
+	c.maxAckDelay = defaultMaxAckDelay
 	c.peerCIDLen.Store(-1)
 	c.received.init()
 	if b.cfg.Null {
@@ -126,7 +143,12 @@ func (c *conn) startTranslating() {
 	c.translate = true
 	c.firstNumber = c.nextOwn
 	c.space.SetNext(c.nextOwn)
-	c.registry = newRegistry(c.nextOwn)
+	c.loss = recovery.New(c.nextOwn, recovery.Handler[carried](c), newController(c.maxSize))
+	c.loss.RTT.MaxAckDelay = c.maxAckDelay
+	c.loss.RTT.Seed(c.seed.smoothed, c.seed.variance, c.seed.least)
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	c.skips = newSkips(seed, c.nextOwn)
 	if c.wireOut != nil {
 		for c.wireOut.Generation() < c.quicOut.Generation() {
 			c.wireOut.Update()
@@ -194,6 +216,10 @@ func (c *conn) protection(k *wire.Keys, secret []byte, generation uint64) datapa
 func (c *conn) setMaxSize(n int) {
 	c.maxSize = min(n, c.peerMaxSize, datapath.MaxPacketSize)
 	c.space.SetMaxSize(c.maxSize)
+	if c.loss != nil {
+		c.loss.SetDatagramSize(c.maxSize)
+		c.tellBudget()
+	}
 }
 
 // updateCredit tells the datapath how much of the connection's flow control it may use.
@@ -219,7 +245,9 @@ func (c *Conn) Stats() ConnStats {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
 	s := c.c.stats
-	s.SmoothedRTT = durationOf(c.c.recovery.srtt)
+	if l := c.c.loss; l != nil {
+		s.SmoothedRTT, s.CongestionWindow, s.BytesInFlight = durationOf(l.RTT.Smoothed), l.Window(), l.InFlight()
+	}
 	return s
 }
 

@@ -43,6 +43,7 @@ func (b *Boundary) loop() {
 	defer timer.Stop()
 	var conns []*conn
 	for {
+		b.nextTick.Store(0) // what comes up meanwhile wakes the loop again
 		next := b.tick(&conns)
 		b.nextTick.Store(next)
 		if next > 0 {
@@ -113,8 +114,7 @@ func (b *Boundary) service(c *conn) (next int64) {
 		}
 	}
 	c.expire(now)
-	c.unlockAndSend()
-	next = c.wakeAt()
+	next = c.flush()
 	c.update()
 	c.cleanUp(now)
 	c.refill()

@@ -12,9 +12,16 @@ const repairBurst = 32
 // unlockAndSend composes packets for the streams that have something to send, as far as the budget goes, unlocks c.mu, and
 // sends them: no lock is held across a system call. What repairs leave of the budget is then the datapath's.
 func (c *conn) unlockAndSend() {
+	if at := c.flush(); at > 0 {
+		c.b.wakeBy(at)
+	}
+}
+
+// flush is unlockAndSend for the loop itself: it returns when to come again, 0 for never.
+func (c *conn) flush() int64 {
 	if c.closed || !c.joined || c.wireOut == nil {
 		c.mu.Unlock()
-		return
+		return 0
 	}
 	var packets [][]byte
 	now := c.b.now()
@@ -39,14 +46,12 @@ func (c *conn) unlockAndSend() {
 	to := udpAddr(c.remote)
 	at := c.wakeAt()
 	c.mu.Unlock()
-	if at > 0 && (len(packets) > 0 || at <= now) {
-		c.b.wakeBy(at)
-	}
 	for _, p := range packets {
 		if _, err := c.b.inner.WriteTo(p, to); err != nil {
 			c.b.cfg.Logger.Debug("repair was not sent", "to", to, "err", err) // it is lost, and found so
 		}
 	}
+	return at
 }
 
 // affordable says whether the budget has room for a packet. If pacing is what it waits for, it notes until when.

@@ -201,7 +201,10 @@ static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *s
 			return REASON_TOO_BIG;
 		with_length = 0;
 	}
-	if (!(f->flags & FRAME_DATAGRAM)) {
+	if (f->flags & FRAME_DATAGRAM) {
+		if (datagram_size(t->length, with_length) > s->max_datagram)
+			return REASON_TOO_BIG;
+	} else {
 		reason = take_credit(c->space, t);
 		if (reason)
 			return reason;
@@ -227,10 +230,13 @@ static long egress_frame(u32 i, struct egress *c)
 	if (!sub || sub->generation != c->generation)
 		return 0;
 	reason = place(c, f, sub, &t);
-	if (reason)
+	if (reason) {
 		count(reason, 1);
-	else
+	} else {
 		s->appended++;
+		if (f->priority < s->priority)
+			s->priority = f->priority;
+	}
 	if (reason && !t.opened)
 		return 0;
 	r = &s->record.frame[s->record.frames & (MAX_FORWARD - 1)];
@@ -356,9 +362,11 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	s->pos = s->start + 1 + dcid + NUMBER_LEN;
 	/* Never below 0: a size that leaves no room for the tag leaves none for a frame. */
 	s->limit = s->start + limit - (limit < TAG_LEN ? limit : TAG_LEN);
+	s->max_datagram = client->max_datagram;
 	s->appended = 0;
 	s->ended = 0;
 	s->failed = 0;
+	s->priority = 0xff;
 	__builtin_memset(&s->record, 0, sizeof(s->record));
 	s->record.time = clock_now();
 	s->refused = look_at_budget(c->space, s->record.time, limit);
@@ -381,6 +389,8 @@ static __always_inline int finish(struct egress *c, struct client *client, struc
 	p[1] = number >> 16;
 	p[2] = number >> 8;
 	p[3] = number;
+	if (client->priority_cid)
+		s->out[(s->start + CID_LEN) & 127] = s->priority;
 	p = &s->out[pos];
 	store64(p, 0);
 	store64(p + 8, 0);
@@ -448,10 +458,14 @@ int client_egress(struct __sk_buff *skb)
 	if (s->appended) {
 		int failed = finish(&c, client, link);
 
-		s->record.reason = failed ? REASON_SEND_FAILED : FORWARDED;
-		count(s->record.reason, s->appended);
-		if (!failed)
+		if (failed) {
+			s->record.reason = REASON_SEND_FAILED;
+			count(REASON_SEND_FAILED, s->appended);
+		} else {
+			s->record.reason = FORWARDED;
+			s->sending = s->appended; /* ingress counts them, when it knows how it went */
 			verdict = TCX_NEXT;
+		}
 	}
 	__builtin_memcpy(record, &s->record, sizeof(*record));
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);

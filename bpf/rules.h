@@ -106,6 +106,9 @@ RULE u8 check_budget(u64 sent, u64 limit, u64 pace, u64 cost, u64 burst, u64 now
 	return RULE_OK;
 }
 
+/* datagram_size is the size of a DATAGRAM frame with length bytes of data. */
+RULE u32 datagram_size(u32 length, u32 with_length) { return 1 + (with_length ? varint_len(length) : 0) + length; }
+
 /* selected says whether a subscription selects a group. */
 RULE int selected(u64 first, u64 last, u64 group) { return group >= first && (!last || group <= last); }
 

@@ -285,6 +285,17 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// TestDatagramSize: rule 4 of the egress.
+func TestDatagramSize(t *testing.T) {
+	for length := range uint32(2 * datapath.MaxPacketSize) {
+		for _, with := range []bool{false, true} {
+			if a, b := rules.DatagramSize(int(length), with), datagramSize(length, with); a != b {
+				t.Errorf("%d bytes, length field %v: %d in Go, %d in C", length, with, a, b)
+			}
+		}
+	}
+}
+
 // TestPrefix: rule 3 of the egress, and the subscription's groups.
 func TestPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

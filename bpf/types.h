@@ -107,9 +107,16 @@ enum reason {
 	REASON_COUNT
 };
 
-/* Key of `cids`. */
+/* Key of `cids`: the last byte is 0, since a publisher may write its priority there. */
 struct cid {
 	u8 bytes[CID_LEN];
+};
+
+/* Value of `cids`. */
+struct cid_owner {
+	u32 upstream;
+	u8 last; /* byte of the connection ID, see struct upstream */
+	u8 zero[3];
 };
 
 /* An IP address and a UDP port; IPv4 is mapped into IPv6. Key of `addresses`. */
@@ -124,7 +131,8 @@ struct upstream {
 	struct address remote;
 	u8 valid;
 	u8 streams; /* two low bits of the stream IDs of the peer's unidirectional streams */
-	u16 zero;
+	u8 priority_cid; /* the last byte of connection IDs is the packet's priority, whatever it is */
+	u8 zero;
 };
 
 /* Value of `numbers`: only ever changed atomically, by the kernel and by userspace. */
@@ -177,7 +185,9 @@ struct client {
 	u8 family; /* 4 or 6 */
 	u8 dcid_len;
 	u8 dcid[CID_LEN];
-	u8 zero[6];
+	u16 max_datagram; /* bytes of a DATAGRAM frame */
+	u8 priority_cid; /* the packet's priority goes into the last byte of dcid */
+	u8 zero[3];
 };
 
 /* Value of `links`. */

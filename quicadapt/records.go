@@ -38,12 +38,12 @@ func (c *conn) record(r *datapath.Record) {
 		return // of a predecessor
 	}
 	at := int64(r.Time.Sub(c.b.start))
+	if r.Reason == datapath.ReasonSendFailed && len(r.Frames) == 0 && c.loss.Seen(r.Number) {
+		c.sendFailed(r.Number)
+		return
+	}
 	var e *carried
 	if r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed {
-		if r.Reason == datapath.ReasonSendFailed && c.loss.Seen(r.Number) {
-			c.lose(r, c.b.now())
-			return
-		}
 		e = c.sent(r.Number, at, int(r.Size), recovery.Ours)
 	}
 	for i := range r.Frames {
@@ -70,11 +70,19 @@ func (c *conn) record(r *datapath.Record) {
 		return
 	}
 	if r.Reason == datapath.ReasonSendFailed {
-		c.lose(r, c.b.now()) // it carries nothing: what it should have is not covered, and sent like that
+		c.sendFailed(r.Number) // it carries nothing: what it should have is not covered, and sent like that
 		return
 	}
 	c.stats.ForwardedPackets++
 	c.skipSome()
+}
+
+// sendFailed handles a packet that is known and could not be sent after all: what it carried is lost at once.
+func (c *conn) sendFailed(number uint64) {
+	if c.loss.Lose(number, c.b.now()) {
+		c.tellBudget()
+		c.b.wake()
+	}
 }
 
 // openFast enters a stream that the datapath opened.

@@ -1,7 +1,6 @@
 package quicadapt
 
 import (
-	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/recovery"
 )
@@ -116,10 +115,4 @@ func (c *conn) skipSome() {
 	if c.translate && c.skips.due(c.space.Next()) {
 		c.loss.Skip(c.space.TakeNumber())
 	}
-}
-
-// lose notes that a packet, which the datapath told as sent, was not.
-func (c *conn) lose(r *datapath.Record, now int64) {
-	c.loss.Lose(r.Number, now)
-	c.tellBudget()
 }

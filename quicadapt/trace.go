@@ -36,6 +36,7 @@ func (t tracer) RecordEvent(e qlogwriter.Event) {
 		c.streamLimit = uint64(e.InitialMaxStreamDataUni)
 		c.maxStreams = max(c.maxStreams, uint64(e.InitialMaxStreamsUni))
 		c.ackExponent = e.AckDelayExponent
+		c.maxDatagram = uint64(max(e.MaxDatagramFrameSize, 0)) // negative without the parameter
 		c.maxAckDelay = int64(e.MaxAckDelay)
 		if c.loss != nil {
 			c.loss.RTT.MaxAckDelay = c.maxAckDelay

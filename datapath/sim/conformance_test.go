@@ -47,7 +47,7 @@ func (h *harness) Supports(_ datapath.Cipher) bool { return true }
 // SetClock counts from the second at which the clock of a Sim starts.
 func (h *harness) SetClock(ns uint64) { h.at = now.Add(time.Duration(ns) - time.Second) }
 
-func (h *harness) FailSends(fail bool) bool { h.fail = fail; return true }
+func (h *harness) FailSends(fail bool) { h.fail = fail }
 
 func (h *harness) Publish(frame []byte) {
 	before := bytes.Clone(frame)

@@ -13,6 +13,7 @@ import (
 type egress struct {
 	piece   rules.Piece
 	refused datapath.Reason // why the client's budget takes no packet now, or Forwarded
+	dcid    [datapath.CIDLen]byte
 	frames  [datapath.MaxPacketSize]byte
 	packet  [rules.MaxFrame]byte
 }
@@ -40,7 +41,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	s.out.refused = space.Budget(now, maxSize)
 	frames := s.out.frames[:0]
 	room := rules.NewRoom(maxSize, len(c.DCID))
-	appended, opened := 0, datapath.Forwarded
+	appended, opened, priority := 0, datapath.Forwarded, uint8(255)
 	for i := range s.in.media.Len {
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
 		if !s.in.frames[i].wanted || !ok {
@@ -50,6 +51,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		f.Reason = s.forward(i, id, generation, &sub, &room, &frames, &f)
 		if f.Reason == datapath.Forwarded {
 			appended++
+			priority = min(priority, f.Priority)
 		} else {
 			s.count(f.Reason, 1)
 			if !f.Opened {
@@ -67,15 +69,20 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		return
 	}
 	e.record.Number = space.TakeNumber()
-	packet := s.compose(c, &s.links[id], e.record.Number, frames)
+	packet := s.compose(c, &s.links[id], e.record.Number, priority, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
 	space.ChargeBudget(now, uint64(e.record.Size))
-	// Drain waits for the lock, so the record may be completed after the packet is sent.
 	e.submitted = true
-	if err := s.send(c, packet, s.links[id].Interface, at); err != nil {
-		e.record.Reason = datapath.ReasonSendFailed
+	if err := s.send(c, packet, s.links[id].Interface, at); err == nil {
+		s.count(datapath.Forwarded, appended)
+		return
 	}
-	s.count(e.record.Reason, appended)
+	s.count(datapath.ReasonSendFailed, appended)
+	rec := e.record // reserving may move e
+	if e = s.ring.reserve(); e != nil {
+		rec.Reason, rec.Frames = datapath.ReasonSendFailed, e.frames[:0]
+		e.record, e.submitted = rec, true
+	}
 }
 
 // forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.
@@ -98,6 +105,9 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 		withLength, r := room.Fit(rules.DatagramOverhead, piece.Len())
 		if r != datapath.Forwarded {
 			return r
+		}
+		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.clients[id].MaxDatagram {
+			return datapath.ReasonTooBig
 		}
 		room.Take(rules.DatagramOverhead, piece.Len(), withLength)
 		*frames = rules.AppendDatagram(*frames, piece, withLength)
@@ -197,14 +207,18 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 	return datapath.ReasonContended
 }
 
-// compose seals frames for a client and puts the headers before them.
-func (s *Sim) compose(c *client, link *rules.Link, number uint64, frames []byte) []byte {
+// compose seals frames for a client, by the connection ID as it is on the wire, and puts the headers before them.
+func (s *Sim) compose(c *client, link *rules.Link, number uint64, priority uint8, frames []byte) []byte {
+	dcid := append(s.out.dcid[:0], c.DCID...)
+	if c.PriorityCID {
+		dcid[len(dcid)-1] = priority
+	}
 	at := rules.HeaderLen(c.Local.Addr())
 	packet := s.out.packet[:at]
 	if c.keys == nil {
-		packet = rules.AppendNull(packet, c.DCID, number, frames)
+		packet = rules.AppendNull(packet, dcid, number, frames)
 	} else {
-		packet = c.keys.Seal(packet, c.Protection.Generation, c.DCID, number, datapath.NumberLen, frames)
+		packet = c.keys.Seal(packet, c.Protection.Generation, dcid, number, datapath.NumberLen, frames)
 	}
 	rules.PutHeaders(packet, link, c.Local, c.Remote)
 	return packet

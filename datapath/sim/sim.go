@@ -52,7 +52,7 @@ type Sim struct {
 
 	mu        sync.Mutex
 	closed    bool
-	cids      map[[datapath.CIDLen]byte]datapath.UpstreamID
+	cids      map[rules.CID]cidOwner
 	upstreams []*upstream
 	aliases   map[aliasKey]datapath.TrackID
 	tracks    []*track
@@ -84,7 +84,7 @@ func New(cfg Config) *Sim {
 		cfg:       cfg,
 		limits:    l,
 		base:      cfg.Now(),
-		cids:      make(map[[datapath.CIDLen]byte]datapath.UpstreamID),
+		cids:      make(map[rules.CID]cidOwner),
 		upstreams: make([]*upstream, l.Upstreams),
 		aliases:   make(map[aliasKey]datapath.TrackID),
 		tracks:    make([]*track, l.Tracks),

@@ -16,14 +16,14 @@ func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
 	}
 	exponent := c.ackExponent
 	delay := min(f.V[1], 1<<40) << exponent * uint64(time.Microsecond)
-	c.ackNewest, c.ackOwn = 0, 0
+	c.ackNewest, c.ackOwn = -1, -1
 	if c.loss.OnAck(now, c.ranges, int64(delay)) != nil {
 		return c.neverSent(out)
 	}
 	if c.loss.Deadline() != 0 {
 		c.b.wakeBy(c.loss.Deadline())
 	}
-	if c.ackOwn > 0 {
+	if c.ackOwn >= 0 {
 		// quic-go takes its largest packet for the one that made the peer acknowledge.
 		c.ownAcks.noteDelay(now, delay+uint64(max(c.ackNewest-c.ackOwn, 0)))
 	}

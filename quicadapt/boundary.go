@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
 // clientCIDLen is the length of the connection IDs of a side that dials.
@@ -41,6 +42,8 @@ type Boundary struct {
 	ups      []*conn   // by datapath.UpstreamID
 	past     ConnStats // of connections that are forgotten
 
+	keyLimits func(wire.Suite) keyLimits
+
 	cidLen   int
 	woken    chan struct{}
 	nextTick atomic.Int64 // when the loop looks again by itself; 0: never
@@ -59,7 +62,8 @@ func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
 	b := &Boundary{
 		cfg: cfg, inner: pc, start: time.Now(),
 		byAddr: make(map[netip.AddrPort][]*conn), byCID: make(map[string]*conn), conns: make(map[*conn]struct{}),
-		woken: make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),
+		keyLimits: keyLimitsOf,
+		woken:     make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),
 	}
 	if cfg.Datapath != nil {
 		b.limits = datapath.Limits{}.WithDefaults()

@@ -44,6 +44,10 @@ type conn struct {
 	wireOut                    *wire.Keys
 	wireIn                     *wire.Keys
 	quicInGen, wireOutGen      uint64
+	wireOutFirst               uint64 // next number when wireOutGen began
+	keyLimits                  keyLimits
+	failedAuth                 uint64
+	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not
 	nextOwn, nextIn            uint64 // next number that quic-go, and the peer, are expected to use
 
 	// translate: packets are renumbered and sealed anew. Numbers below firstNumber are those of quic-go.
@@ -144,6 +148,7 @@ func (c *conn) startTranslating() {
 	c.translate = true
 	c.firstNumber = c.nextOwn
 	c.space.SetNext(c.nextOwn)
+	c.wireOutFirst = c.nextOwn
 	c.loss = recovery.New(c.nextOwn, recovery.Handler[carried](c), newController(c.maxSize))
 	c.loss.RTT.MaxAckDelay = c.maxAckDelay
 	c.loss.RTT.Seed(c.seed.smoothed, c.seed.variance, c.seed.least)
@@ -202,6 +207,7 @@ func (c *conn) deriveKeys(suite wire.Suite, out, in []byte) bool {
 		}
 		*k.dst = keys
 	}
+	c.keyLimits = c.b.keyLimits(onWire)
 	return true
 }
 

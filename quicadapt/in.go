@@ -68,8 +68,11 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 			// Until then it is the usual one; a wrong guess costs a retransmission.
 			defer func() { c.quicOut = nil }()
 		}
+	} else if c.fatal != 0 {
+		return p[:0], false // nothing is processed any more
 	} else if !open() {
 		c.stats.Unopened++
+		c.authFailed()
 		return nil, false
 	}
 	now := c.b.now()

@@ -84,6 +84,11 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 		c.stats.FlowControlDrops++
 		return nil
 	}
+	if c.fatal != 0 && c.translate {
+		if o.Payload = c.fatalClose(o.Payload); o.Payload == nil {
+			return nil
+		}
+	}
 	payload, eliciting, ok := c.filterOut(o.Payload)
 	if !ok {
 		c.stats.FlowControlDrops++
@@ -123,9 +128,9 @@ func (c *conn) followUpdates() {
 		for c.wireOut.Generation() < g {
 			c.wireOut.Update()
 		}
-		c.wireOutGen = g
-		c.dirty = c.joined
+		c.sealFrom(g)
 	}
+	c.limitKeys()
 	if g := c.quicOut.Generation(); g > c.quicInGen {
 		for c.quicIn.Generation() < g {
 			c.quicIn.Update()

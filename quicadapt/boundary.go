@@ -257,7 +257,7 @@ func (b *Boundary) attribute(c *conn, odcid []byte) {
 	defer b.mu.Unlock()
 	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
 		c.peerCIDLen.Store(int32(len(scid)))
-		c.peerCIDs[scid] = struct{}{}
+		c.peerCIDs[scid] = 0
 	}
 	b.conns[c] = struct{}{}
 	b.byAddr[c.remote] = append(b.byAddr[c.remote], c)
@@ -300,18 +300,7 @@ func (b *Boundary) remove(c *conn) {
 		}
 	}
 	for ap := range c.addrs {
-		l := b.byAddr[ap]
-		for i, x := range l {
-			if x == c {
-				l = append(l[:i:i], l[i+1:]...)
-				break
-			}
-		}
-		if len(l) == 0 {
-			delete(b.byAddr, ap)
-		} else {
-			b.byAddr[ap] = l
-		}
+		b.forgetAddress(c, ap)
 	}
 }
 

@@ -26,7 +26,7 @@ type conn struct {
 	qc     atomic.Pointer[quic.Conn]
 
 	// Guarded by b.mu.
-	peerCIDs  map[string]struct{}
+	peerCIDs  map[string]uint64 // sequence numbers of the IDs that quic-go may use
 	addrs     map[netip.AddrPort]struct{}
 	localCIDs map[uint64]string // issued and not retired, by sequence number
 
@@ -35,7 +35,8 @@ type conn struct {
 	mu     sync.Mutex
 	closed bool
 	remote netip.AddrPort // where quic-go sends to now
-	dcid   []byte         // of the last own packet
+	dcid   []byte         // of the last own packet to there
+	paths  []path         // other addresses that quic-go probes
 
 	// Keys. On the wire and towards quic-go they have generations of their own: a key update of one does not concern the other.
 	secretClient, secretServer []byte
@@ -48,7 +49,7 @@ type conn struct {
 	keyLimits                  keyLimits
 	failedAuth                 uint64
 	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not
-	nextOwn, nextIn            uint64 // next number that quic-go, and the peer, are expected to use
+	nextOwn, nextIn            uint64             // next number that quic-go, and the peer, are expected to use
 
 	// translate: packets are renumbered and sealed anew. Numbers below firstNumber are those of quic-go.
 	translate   bool
@@ -125,7 +126,7 @@ type rttSeed struct{ smoothed, variance, least int64 }
 func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c := &conn{
 		b: b, dialed: dialed, remote: remote,
-		peerCIDs: make(map[string]struct{}), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
+		peerCIDs: make(map[string]uint64), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
 		space: datapath.NewSpace(nil, nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
 		ownSent: make(map[uint64]uint64), streams: make(map[uint64]*FastStream), bySource: make(map[sourceKey]*FastStream),
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),

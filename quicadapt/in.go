@@ -80,6 +80,9 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 	if again {
 		return nil, true
 	}
+	if from != c.remote {
+		c.cameFrom(from, o.Payload, o.PacketNumber)
+	}
 	c.nextIn = max(c.nextIn, o.PacketNumber+1)
 	if !c.translate {
 		return nil, false
@@ -147,7 +150,7 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 			c.maxStreams = max(c.maxStreams, f.V[0])
 			c.b.wake()
 		case f.Type == wire.FrameNewConnectionID:
-			c.b.learnPeerCID(c, f.Data)
+			c.b.learnPeerCID(c, f.V[0], f.Data)
 		case f.Type == wire.FrameRetireConnectionID:
 			c.retired(f.V[0])
 		case f.IsDatagram() && c.isUpstream:

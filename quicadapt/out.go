@@ -72,12 +72,12 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	c.nextOwn = max(c.nextOwn, o.PacketNumber+1)
 	c.stats.OwnPackets++
 	cid := p[1 : 1+cidLen]
-	if string(cid) != string(c.dcid) {
+	if to != c.remote {
+		c.sentElsewhere(to, cid)
+	}
+	if to == c.remote && string(cid) != string(c.dcid) {
 		c.dcid = append(c.dcid[:0], cid...)
 		c.dirty = c.joined
-	}
-	if to != c.remote {
-		c.moved(to)
 	}
 	if c.translate && !c.loss.Room(c.space.Next()+1) {
 		// The peer has not acknowledged anything for long. Packets that no acknowledgment can be matched to must not be sent.
@@ -167,6 +167,8 @@ func (c *conn) filterOut(payload []byte) (out []byte, eliciting, ok bool) {
 			if end := f.Offset + uint64(len(f.Data)); end > c.ownSent[f.V[0]] {
 				growth += end - c.ownSent[f.V[0]]
 			}
+		case f.Type == wire.FrameRetireConnectionID:
+			c.b.retirePeerCID(c, f.V[0])
 		case f.Type == wire.FrameNewConnectionID:
 			c.issued(f.V[0], f.Data)
 		case f.Type == wire.FrameResetStream || f.Type == wire.FrameResetStreamAt || f.Type == wire.FrameStreamDataBlocked:

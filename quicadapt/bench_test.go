@@ -11,7 +11,7 @@ import (
 
 // benchConn is a joined connection without a peer.
 func benchConn() *conn {
-	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1)}
+	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1), keyLimits: keyLimitsOf}
 	c := newConn(b, netip.MustParseAddrPort("192.0.2.1:1"), false)
 	c.startTranslating()
 	c.joined = true

@@ -62,8 +62,8 @@ func (c *conn) sentElsewhere(to netip.AddrPort, cid []byte) {
 
 // cameFrom looks at an authentic packet with a number from another address than the connection's. A validated path from
 // which the newest packet comes, and anything but probes has come, is the connection's from now on (RFC 9000, section 9.3).
-// quic-go thinks the same, but a peer that only receives what the datapath sends would not see a packet of quic-go's
-// that tells us.
+// quic-go thinks the same, but to a peer that only receives what the datapath sends it has nothing to send that would tell
+// us, until it acknowledges.
 func (c *conn) cameFrom(from netip.AddrPort, payload []byte, number uint64) {
 	if c.dialed {
 		return // only clients move

@@ -39,6 +39,19 @@ func (s *Space) Budget(now, size uint64) Reason {
 		atomic.LoadUint64(&s.w[WordPaceTime]), atomic.LoadUint64(&s.w[WordPaceCost]), atomic.LoadUint64(&s.w[WordPaceBurst]), now, size)
 }
 
+// PaceDelay returns after how many nanoseconds a packet of size bytes fits the pacing, 0 if it does now.
+func (s *Space) PaceDelay(now, size uint64) uint64 {
+	cost := atomic.LoadUint64(&s.w[WordPaceCost])
+	if cost == 0 {
+		return 0
+	}
+	at, until := PaceAfter(atomic.LoadUint64(&s.w[WordPaceTime]), cost, now, size), now+atomic.LoadUint64(&s.w[WordPaceBurst])
+	if at <= until {
+		return 0
+	}
+	return at - until
+}
+
 // budgetTries is how often the pace time is tried to be moved exactly; afterwards the cost is added to whatever it is.
 const budgetTries = 4
 

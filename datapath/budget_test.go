@@ -95,3 +95,22 @@ func TestBudgetUnderRaces(t *testing.T) {
 		t.Errorf("pace time %d, sent %d, want %d", pace, s.Sent(), n*each*1024)
 	}
 }
+
+// TestPaceDelay: at the time that it names a packet fits, and a nanosecond before it does not.
+func TestPaceDelay(t *testing.T) {
+	s := datapath.NewSpace(nil, nil)
+	s.SetSendLimit(datapath.Unlimited)
+	if d := s.PaceDelay(5, 1400); d != 0 {
+		t.Errorf("delay %d without pacing", d)
+	}
+	s.SetPace(1<<20, 2000)
+	now := uint64(1e6)
+	s.ChargeBudget(now, 2000)
+	d := s.PaceDelay(now, 1400)
+	if s.Budget(now+d, 1400) != datapath.Forwarded || s.Budget(now+d-1, 1400) != datapath.ReasonPaced {
+		t.Errorf("delay %d: %v then, %v before", d, s.Budget(now+d, 1400), s.Budget(now+d-1, 1400))
+	}
+	if d := s.PaceDelay(now+d, 1400); d != 0 {
+		t.Errorf("delay %d when the packet fits", d)
+	}
+}

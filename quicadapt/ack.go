@@ -1,107 +1,36 @@
 package quicadapt
 
 import (
-	"slices"
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
-// maxAckRanges bounds the ranges of a translated ACK frame, so that it does not outgrow the packet. What does not fit is
-// told with the next one.
-const maxAckRanges = 32
-
-// onAck processes the ACK frame in c.frame, and appends to out the one that quic-go gets instead, if any.
-func (c *conn) onAck(out []byte, now int64) []byte {
+// onAck processes the ACK frame in c.frame, of the packet with a number, and appends to out the one that quic-go gets
+// instead, if any.
+func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
 	f := &c.frame
 	c.ranges = f.AppendAckRanges(c.ranges[:0])
-	largest := c.ranges[0].Largest
-	if largest >= c.space.Next() {
-		// Never sent: quic-go closes the connection, if it is told of a packet that it has not sent either.
-		return wire.AppendAck(out, []wire.AckRange{{Smallest: c.nextOwn + 1<<20, Largest: c.nextOwn + 1<<20}}, 0, nil)
+	if c.ranges[0].Largest >= c.space.Next() {
+		return c.neverSent(out)
 	}
-	var newest *sentPacket
-	newestAt, ownAt := int64(0), int64(0)
-	own := c.ackPending
-	pending := len(own)
-	r := c.registry
-	for _, a := range c.ranges {
-		if a.Largest < r.base || r.base == r.end {
-			break
-		}
-		for n := min(a.Largest, r.end-1); n >= max(a.Smallest, r.base); n-- {
-			p := r.at(n)
-			if p.acked || p.kind == kindNone {
-				if n == 0 {
-					break
-				}
-				continue
-			}
-			if newest == nil {
-				newest, newestAt = p, p.at
-				if n == largest {
-					c.recovery.sample(now-p.at, int64(f.V[1])<<c.ackExponent*int64(time.Microsecond))
-				}
-			}
-			if p.kind == kindOwn {
-				if ownAt == 0 {
-					ownAt = p.at
-				}
-				own = append(own, p.own)
-			} else {
-				for i := range p.frames[:p.n] {
-					p.frames[i].stream.onAcked(&p.frames[i])
-				}
-			}
-			r.done(p)
-			if n == 0 {
-				break
-			}
-		}
+	exponent := c.ackExponent
+	delay := min(f.V[1], 1<<40) << exponent * uint64(time.Microsecond)
+	c.ackNewest, c.ackOwn = -1, -1
+	if c.loss.OnAck(now, c.ranges, int64(delay)) != nil {
+		return c.neverSent(out)
 	}
-	if newest != nil {
-		c.recovery.backoff = 0
+	if c.loss.Deadline() != 0 {
+		c.b.wakeBy(c.loss.Deadline())
 	}
-	c.recovery.largest = max(c.recovery.largest, largest+1)
-	c.recovery.lost(r, now, c.lostPacket)
-	r.trim(largest)
-	if c.recovery.lossTime != 0 {
-		c.b.wake()
-	}
-	delay := f.V[1]
-	if newestAt > ownAt && ownAt > 0 {
+	if c.ackOwn >= 0 {
 		// quic-go takes its largest packet for the one that made the peer acknowledge.
-		delay += uint64(newestAt-ownAt) / uint64(time.Microsecond) >> c.ackExponent
+		c.ownAcks.noteDelay(now, delay+uint64(max(c.ackNewest-c.ackOwn, 0)))
 	}
-	c.ackPending = own
-	return c.appendAck(out, f, delay, pending)
-}
-
-// appendAck appends the ACK frame for quic-go: its own numbers in c.ackPending, and what is below the first translated
-// number, which needs no translation.
-func (c *conn) appendAck(out []byte, f *wire.Frame, delay uint64, pending int) []byte {
-	own := c.ackPending
-	if pending > 0 {
-		slices.Sort(own)
-		own = slices.Compact(own)
-		slices.Reverse(own)
-	}
-	rs := c.ackOut[:0]
-	used := 0
-	for used < len(own) {
-		end := used + 1
-		for end < len(own) && own[end]+1 == own[end-1] {
-			end++
-		}
-		if len(rs) == maxAckRanges {
-			break
-		}
-		rs = append(rs, wire.AckRange{Smallest: own[end-1], Largest: own[used]})
-		used = end
-	}
-	c.ackPending = own[:copy(own, own[used:])]
-	for _, a := range c.ranges {
-		if a.Smallest >= c.firstNumber || len(rs) >= maxAckRanges {
+	told, ownDelay := c.ownAcks.tell(number, now)
+	rs := append(c.ackOut[:0], told...)
+	for _, a := range c.ranges { // numbers that need no translation
+		if a.Smallest >= c.firstNumber || len(rs) > maxAckRanges {
 			continue
 		}
 		a.Largest = min(a.Largest, c.firstNumber-1)
@@ -115,21 +44,55 @@ func (c *conn) appendAck(out []byte, f *wire.Frame, delay uint64, pending int) [
 	if len(rs) == 0 {
 		return out
 	}
+	if len(told) > 0 {
+		delay = ownDelay
+	}
 	var ecn *[3]uint64
 	if f.Type == wire.FrameAckECN {
+		// Only quic-go marks its packets, so the counts are those of its own.
 		a, b, ce := f.AckECN()
-		ecn = &[3]uint64{a, b, ce}
+		c.ecn = [3]uint64{a, b, ce}
+		ecn = &c.ecn
 	}
-	return wire.AppendAck(out, rs, delay, ecn)
+	return wire.AppendAck(out, rs, delay/uint64(time.Microsecond)>>exponent, ecn)
 }
 
-// lostPacket handles a media packet that is lost: what it carried is to be sent again.
-func (c *conn) lostPacket(p *sentPacket) {
-	c.stats.LostPackets++
-	for i := range p.frames[:p.n] {
-		p.frames[i].stream.onLost(&p.frames[i])
+// neverSent has quic-go close the connection with PROTOCOL_VIOLATION: it is told of a packet that it has not sent either.
+func (c *conn) neverSent(out []byte) []byte {
+	never := c.nextOwn + 1<<20
+	return wire.AppendAck(out, []wire.AckRange{{Smallest: never, Largest: never}}, 0, nil)
+}
+
+// recordsRead says whether every packet that the ACK frames in a payload name, and that was numbered, is known. With
+// drained what is not will never be: its number was taken and not used.
+func (c *conn) recordsRead(payload []byte, drained bool) bool {
+	f := &c.frame
+	for at := 0; at < len(payload); {
+		n, err := f.Parse(payload[at:])
+		if err != nil {
+			return true
+		}
+		at += n
+		if !f.IsAck() || f.V[0] >= c.space.Next() {
+			continue // numbers that nobody sent are onAck's to find
+		}
+		if drained {
+			c.known = max(c.known, f.V[0]+1)
+		} else if c.missing(f.V[0]) {
+			return false
+		}
 	}
-	c.registry.done(p)
+	return true
+}
+
+// missing says whether a number up to largest was taken from the space and is not known.
+func (c *conn) missing(largest uint64) bool {
+	for c.known = max(c.known, c.loss.Base()); c.known <= largest; c.known++ {
+		if !c.loss.Seen(c.known) {
+			return true
+		}
+	}
+	return false
 }
 
 func durationOf(ns int64) time.Duration { return time.Duration(ns) }

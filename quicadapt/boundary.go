@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/qlogwriter"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
 // clientCIDLen is the length of the connection IDs of a side that dials.
@@ -40,8 +42,11 @@ type Boundary struct {
 	ups      []*conn   // by datapath.UpstreamID
 	past     ConnStats // of connections that are forgotten
 
+	keyLimits func(wire.Suite) keyLimits
+
 	cidLen   int
 	woken    chan struct{}
+	nextTick atomic.Int64 // when the loop looks again by itself; 0: never
 	stop     chan struct{}
 	stopOnce sync.Once
 	loopDone chan struct{}
@@ -57,7 +62,8 @@ func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
 	b := &Boundary{
 		cfg: cfg, inner: pc, start: time.Now(),
 		byAddr: make(map[netip.AddrPort][]*conn), byCID: make(map[string]*conn), conns: make(map[*conn]struct{}),
-		woken: make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),
+		keyLimits: keyLimitsOf,
+		woken:     make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),
 	}
 	if cfg.Datapath != nil {
 		b.limits = datapath.Limits{}.WithDefaults()
@@ -251,7 +257,7 @@ func (b *Boundary) attribute(c *conn, odcid []byte) {
 	defer b.mu.Unlock()
 	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
 		c.peerCIDLen.Store(int32(len(scid)))
-		c.peerCIDs[scid] = struct{}{}
+		c.peerCIDs[scid] = 0
 	}
 	b.conns[c] = struct{}{}
 	b.byAddr[c.remote] = append(b.byAddr[c.remote], c)
@@ -294,18 +300,7 @@ func (b *Boundary) remove(c *conn) {
 		}
 	}
 	for ap := range c.addrs {
-		l := b.byAddr[ap]
-		for i, x := range l {
-			if x == c {
-				l = append(l[:i:i], l[i+1:]...)
-				break
-			}
-		}
-		if len(l) == 0 {
-			delete(b.byAddr, ap)
-		} else {
-			b.byAddr[ap] = l
-		}
+		b.forgetAddress(c, ap)
 	}
 }
 

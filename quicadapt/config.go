@@ -46,13 +46,23 @@ type ConnStats struct {
 	RepairBytes      uint64 // payload bytes that quicadapt was first to send, since the datapath did not
 	ResentBytes      uint64 // payload bytes sent again, since they were lost
 	LostPackets      uint64 // media packets declared lost
+	SpuriousLosses   uint64 // of them, acknowledged after all
+	ProbePackets     uint64 // of the repair packets, sent since the peer was silent (RFC 9002, section 6.2)
+	KeyUpdates       uint64 // key updates on the wire that the boundary itself began
 	FastStreams      uint64 // streams that the datapath opened
 	FlowControlDrops uint64 // packets of quic-go held back because the datapath had used the credit
 	Unopened         uint64 // packets that could not be opened, and were passed as they were or, on the null wire, dropped
+	// RepairDelay is, in microseconds, how long after a lost packet was sent its bytes were sent again; RepairDelayRTT is the
+	// same in hundredths of the smoothed RTT at that time.
+	RepairDelay, RepairDelayRTT Histogram
+
+	// Of one connection, not of Totals: the path now.
 	SmoothedRTT      time.Duration
+	CongestionWindow uint64 // bytes, 0 before the connection joined
+	BytesInFlight    uint64
 }
 
-// add adds what was counted for a connection. The RTT is not a sum: it is left out.
+// add adds what was counted for a connection. What describes a path is not a sum: it is left out.
 func (s *ConnStats) add(o *ConnStats) {
 	s.OwnPackets += o.OwnPackets
 	s.ForwardedPackets += o.ForwardedPackets
@@ -61,6 +71,11 @@ func (s *ConnStats) add(o *ConnStats) {
 	s.RepairBytes += o.RepairBytes
 	s.ResentBytes += o.ResentBytes
 	s.LostPackets += o.LostPackets
+	s.SpuriousLosses += o.SpuriousLosses
+	s.ProbePackets += o.ProbePackets
+	s.KeyUpdates += o.KeyUpdates
+	s.RepairDelay.Merge(&o.RepairDelay)
+	s.RepairDelayRTT.Merge(&o.RepairDelayRTT)
 	s.FastStreams += o.FastStreams
 	s.FlowControlDrops += o.FlowControlDrops
 	s.Unopened += o.Unopened

@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"crypto/rand"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/recovery"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -24,7 +26,7 @@ type conn struct {
 	qc     atomic.Pointer[quic.Conn]
 
 	// Guarded by b.mu.
-	peerCIDs  map[string]struct{}
+	peerCIDs  map[string]uint64 // sequence numbers of the IDs that quic-go may use
 	addrs     map[netip.AddrPort]struct{}
 	localCIDs map[uint64]string // issued and not retired, by sequence number
 
@@ -33,7 +35,8 @@ type conn struct {
 	mu     sync.Mutex
 	closed bool
 	remote netip.AddrPort // where quic-go sends to now
-	dcid   []byte         // of the last own packet
+	dcid   []byte         // of the last own packet to there
+	paths  []path         // other addresses that quic-go probes
 
 	// Keys. On the wire and towards quic-go they have generations of their own: a key update of one does not concern the other.
 	secretClient, secretServer []byte
@@ -42,18 +45,30 @@ type conn struct {
 	wireOut                    *wire.Keys
 	wireIn                     *wire.Keys
 	quicInGen, wireOutGen      uint64
-	nextOwn, nextIn            uint64 // next number that quic-go, and the peer, are expected to use
+	wireOutFirst               uint64 // next number when wireOutGen began
+	keyLimits                  keyLimits
+	failedAuth                 uint64
+	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not
+	nextOwn, nextIn            uint64             // next number that quic-go, and the peer, are expected to use
 
 	// translate: packets are renumbered and sealed anew. Numbers below firstNumber are those of quic-go.
 	translate   bool
 	firstNumber uint64
 	space       *datapath.Space
-	registry    *registry
-	known       uint64 // numbers below are registered, or were not used
-	recovery    recovery
-	ackPending  []uint64 // own numbers acknowledged and not yet told to quic-go
+	loss        *recovery.Sender[carried] // what was sent, by number on the wire
+	known       uint64                    // numbers below are known to loss, or were not used
+	skips       skips
+	ownAcks     ownAcks
 	ranges      []wire.AckRange
 	ackOut      []wire.AckRange
+	ackNewest   int64 // of the ACK at hand: when its newest packet was sent, and its newest of quic-go
+	ackOwn      int64
+	ecn         [3]uint64
+	seed        rttSeed
+	maxAckDelay int64 // the peer's, nanoseconds
+	paceRate    uint64
+	paceAt      int64 // when a repair may leave that pacing holds back; 0: none is
+	probes      int   // packets to be sent whatever the congestion window
 
 	// The peer's limits.
 	maxData, toldMaxData uint64
@@ -76,7 +91,8 @@ type conn struct {
 	dirty       bool // the datapath must learn of an address, connection ID or key
 	streams     map[uint64]*FastStream
 	bySource    map[sourceKey]*FastStream
-	need        []*FastStream
+	need        []*FastStream // most important first
+	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
 	finished    []*FastStream
 	unacked     int
 	reserved    map[uint64]*quic.SendStream // in the pool or taken by the datapath, by ID
@@ -101,16 +117,22 @@ type sourceKey struct {
 
 const scratchSize = 4096
 
+// defaultMaxAckDelay is max_ack_delay without the transport parameter (RFC 9000, section 18.2), in nanoseconds.
+const defaultMaxAckDelay = 25e6
+
+// rttSeed is quic-go's estimate of the RTT, from before packets are translated.
+type rttSeed struct{ smoothed, variance, least int64 }
+
 func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c := &conn{
 		b: b, dialed: dialed, remote: remote,
-		peerCIDs: make(map[string]struct{}), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
+		peerCIDs: make(map[string]uint64), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
 		space: datapath.NewSpace(nil, nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
 		ownSent: make(map[uint64]uint64), streams: make(map[uint64]*FastStream), bySource: make(map[sourceKey]*FastStream),
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),
 	}
-	c.recovery.maxAckDelay = 25e6
+	c.maxAckDelay = defaultMaxAckDelay
 	c.peerCIDLen.Store(-1)
 	c.received.init()
 	if b.cfg.Null {
@@ -127,7 +149,13 @@ func (c *conn) startTranslating() {
 	c.translate = true
 	c.firstNumber = c.nextOwn
 	c.space.SetNext(c.nextOwn)
-	c.registry = newRegistry(c.nextOwn)
+	c.wireOutFirst = c.nextOwn
+	c.loss = recovery.New(c.nextOwn, recovery.Handler[carried](c), newController(c.maxSize))
+	c.loss.RTT.MaxAckDelay = c.maxAckDelay
+	c.loss.RTT.Seed(c.seed.smoothed, c.seed.variance, c.seed.least)
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	c.skips = newSkips(seed, c.nextOwn)
 	if c.wireOut != nil {
 		for c.wireOut.Generation() < c.quicOut.Generation() {
 			c.wireOut.Update()
@@ -180,6 +208,7 @@ func (c *conn) deriveKeys(suite wire.Suite, out, in []byte) bool {
 		}
 		*k.dst = keys
 	}
+	c.keyLimits = c.b.keyLimits(onWire)
 	return true
 }
 
@@ -195,6 +224,10 @@ func (c *conn) protection(k *wire.Keys, secret []byte, generation uint64) datapa
 func (c *conn) setMaxSize(n int) {
 	c.maxSize = min(n, c.peerMaxSize, datapath.MaxPacketSize)
 	c.space.SetMaxSize(c.maxSize)
+	if c.loss != nil {
+		c.loss.SetDatagramSize(c.maxSize)
+		c.tellBudget()
+	}
 }
 
 // updateCredit tells the datapath how much of the connection's flow control it may use.
@@ -220,7 +253,9 @@ func (c *Conn) Stats() ConnStats {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
 	s := c.c.stats
-	s.SmoothedRTT = durationOf(c.c.recovery.srtt)
+	if l := c.c.loss; l != nil {
+		s.SmoothedRTT, s.CongestionWindow, s.BytesInFlight = durationOf(l.RTT.Smoothed), l.Window(), l.InFlight()
+	}
 	return s
 }
 

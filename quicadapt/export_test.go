@@ -1,9 +1,17 @@
 package quicadapt
 
-import "github.com/fastrelay/fastrelay/datapath"
+import (
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
 
 // OnRecord gives a record to the connection's boundary, as a drain does.
 func OnRecord(c *Conn, r *datapath.Record) { c.c.b.onRecord(r) }
+
+// SetKeyLimits lowers the usage limits of keys, for connections to come.
+func SetKeyLimits(b *Boundary, update, confidentiality, integrity uint64) {
+	b.keyLimits = func(wire.Suite) keyLimits { return keyLimits{update, confidentiality, integrity} }
+}
 
 // Known counts what a boundary knows of connections.
 func Known(b *Boundary) int {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/quicadapt"
@@ -22,18 +24,27 @@ type pair struct {
 	server *quicadapt.Conn
 	client *quic.Conn
 	id     datapath.ClientID
+
+	sockets []net.PacketConn // of server and client, and one that is free
 }
 
 func newPair(t *testing.T, ctx context.Context, null bool, loss float64, clientConf *quic.Config) *pair {
 	t.Helper()
+	return newPairWith(t, ctx, null, loss, clientConf, nil, func(*quicadapt.Boundary) {})
+}
+
+// newPairWith sees the packets of the network, and changes the server's boundary before there are connections.
+func newPairWith(t *testing.T, ctx context.Context, null bool, loss float64, clientConf *quic.Config, tap func(simnet.Packet), change func(*quicadapt.Boundary)) *pair {
+	t.Helper()
 	serverTLS, clientTLS := certificate(t)
-	sockets := newNetwork(t, 5, loss, nil, "10.0.0.1", "10.0.0.2")
-	p := &pair{dp: newScripted(sockets[0])}
+	sockets := newNetwork(t, 5, loss, tap, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	p := &pair{dp: newScripted(sockets[0]), sockets: sockets}
 	b, err := quicadapt.New(sockets[0], quicadapt.Config{Null: null, Datapath: p.dp})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
+	change(b)
 	ln, err := b.Listen(serverTLS, config())
 	if err != nil {
 		t.Fatal(err)

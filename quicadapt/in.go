@@ -68,14 +68,20 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 			// Until then it is the usual one; a wrong guess costs a retransmission.
 			defer func() { c.quicOut = nil }()
 		}
+	} else if c.fatal != 0 {
+		return p[:0], false // nothing is processed any more
 	} else if !open() {
 		c.stats.Unopened++
+		c.authFailed()
 		return nil, false
 	}
 	now := c.b.now()
 	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, now, drained)
 	if again {
 		return nil, true
+	}
+	if from != c.remote {
+		c.cameFrom(from, o.Payload, o.PacketNumber)
 	}
 	c.nextIn = max(c.nextIn, o.PacketNumber+1)
 	if !c.translate {
@@ -99,7 +105,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 // payload that quic-go gets. It changes nothing if again is true.
 func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) (out []byte, changed, again bool) {
 	f := &c.frame
-	if c.registry != nil && !c.recordsRead(payload, drained) {
+	if c.loss != nil && !c.recordsRead(payload, drained) {
 		return nil, false, true
 	}
 	out = c.built[:0]
@@ -113,7 +119,7 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 		at += n
 		switch {
 		case f.IsAck() && c.translate:
-			out = c.onAck(out, now)
+			out = c.onAck(out, number, now)
 			changed = true
 			continue
 		case f.Type == wire.FrameMaxData:
@@ -144,7 +150,7 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 			c.maxStreams = max(c.maxStreams, f.V[0])
 			c.b.wake()
 		case f.Type == wire.FrameNewConnectionID:
-			c.b.learnPeerCID(c, f.Data)
+			c.b.learnPeerCID(c, f.V[0], f.Data)
 		case f.Type == wire.FrameRetireConnectionID:
 			c.retired(f.V[0])
 		case f.IsDatagram() && c.isUpstream:
@@ -155,38 +161,6 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 	}
 	c.built = out[:0]
 	return out, changed, false
-}
-
-// recordsRead says whether every packet that the ACK frames in a payload name, and that was numbered, is registered. With
-// drained what is not will never be: its number was taken and not used.
-func (c *conn) recordsRead(payload []byte, drained bool) bool {
-	f := &c.frame
-	for at := 0; at < len(payload); {
-		n, err := f.Parse(payload[at:])
-		if err != nil {
-			return true
-		}
-		at += n
-		if !f.IsAck() || f.V[0] >= c.space.Next() {
-			continue // numbers that nobody sent are onAck's to find
-		}
-		if drained {
-			c.known = max(c.known, f.V[0]+1)
-		} else if c.missing(f.V[0]) {
-			return false
-		}
-	}
-	return true
-}
-
-// missing says whether a number up to largest was taken from the space and is not registered.
-func (c *conn) missing(largest uint64) bool {
-	for c.known = max(c.known, c.registry.base); c.known <= largest; c.known++ {
-		if p := c.registry.at(c.known); p == nil || p.kind == kindNone {
-			return true
-		}
-	}
-	return false
 }
 
 // onMaxData takes the peer's limit for the whole connection, and works out quic-go's part of it. It returns false if the

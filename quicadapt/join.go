@@ -58,12 +58,15 @@ func (c *conn) join() (datapath.ClientID, error) {
 		return 0, errors.Join(ErrStreamClosed, err)
 	}
 	c.startTranslating()
+	c.loss.RTT.Confirmed = true
 	old := c.space
 	space.SetNext(old.Next())
 	space.Charge(c.ownData, 1<<62)
 	c.space, c.clientID, c.joined = space, datapath.ClientID(id), true
+	c.loss.Recount(space.Sent())
 	c.setMaxSize(c.maxSize)
 	c.updateCredit()
+	c.tellBudget()
 	for i := range datapath.Slots {
 		c.freeSlots = append(c.freeSlots, uint8(i))
 	}

@@ -78,7 +78,7 @@ func (b *Boundary) learnOut(c *conn, h *wire.LongHeader) {
 	defer b.mu.Unlock()
 	if !c.dialed && c.peerCIDLen.Load() < 0 {
 		c.peerCIDLen.Store(int32(len(h.DCID)))
-		c.peerCIDs[string(h.DCID)] = struct{}{}
+		c.peerCIDs[string(h.DCID)] = 0
 	}
 	if len(h.SCID) == b.cidLen && b.byCID[string(h.SCID)] == nil {
 		b.byCID[string(h.SCID)] = c
@@ -98,7 +98,7 @@ func (b *Boundary) learnIn(h *wire.LongHeader, from netip.AddrPort) *conn {
 		if c.peerCIDLen.Load() < 0 {
 			c.peerCIDLen.Store(int32(len(h.SCID)))
 		}
-		c.peerCIDs[string(h.SCID)] = struct{}{}
+		c.peerCIDs[string(h.SCID)] = 0
 	case c == nil && h.Type == wire.LongInitial:
 		b.initials.put(h.DCID, h.SCID)
 	}
@@ -106,11 +106,22 @@ func (b *Boundary) learnIn(h *wire.LongHeader, from netip.AddrPort) *conn {
 }
 
 // learnPeerCID enters a connection ID that the peer issued. The caller holds c.mu.
-func (b *Boundary) learnPeerCID(c *conn, cid []byte) {
+func (b *Boundary) learnPeerCID(c *conn, sequence uint64, cid []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(c.peerCIDs) < 64 { // quic-go keeps four, and closes the connection of a peer that sends too many
-		c.peerCIDs[string(cid)] = struct{}{}
+		c.peerCIDs[string(cid)] = sequence
+	}
+}
+
+// retirePeerCID forgets a connection ID of the peer's that quic-go retires, and does not use any more.
+func (b *Boundary) retirePeerCID(c *conn, sequence uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for cid, s := range c.peerCIDs {
+		if s == sequence {
+			delete(c.peerCIDs, cid)
+		}
 	}
 }
 
@@ -140,37 +151,4 @@ func (c *conn) retired(sequence uint64) {
 		delete(c.b.byCID, cid)
 	}
 	c.dirty = c.dirty || c.isUpstream
-}
-
-// moved notes that quic-go sends to another address now. Only when it does so for anything but a probe has the peer
-// moved; probing packets are told by their few frames. The caller holds c.mu, c.opened is the packet.
-func (c *conn) moved(to netip.AddrPort) {
-	c.b.mu.Lock()
-	if _, ok := c.addrs[to]; !ok {
-		c.addrs[to] = struct{}{}
-		c.b.byAddr[to] = append(c.b.byAddr[to], c)
-	}
-	c.b.mu.Unlock()
-	if isProbing(&c.frame, c.opened.Payload) {
-		return
-	}
-	c.remote = to
-	c.dirty = c.joined || c.isUpstream
-}
-
-// isProbing says whether a packet has only frames that probe a path (RFC 9000, section 9.1).
-func isProbing(f *wire.Frame, payload []byte) bool {
-	for at := 0; at < len(payload); {
-		n, err := f.Parse(payload[at:])
-		if err != nil {
-			return false
-		}
-		at += n
-		switch f.Type {
-		case wire.FramePadding, wire.FramePathChallenge, wire.FramePathResponse, wire.FrameNewConnectionID:
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -20,6 +20,13 @@ func (b *Boundary) wake() {
 	}
 }
 
+// wakeBy makes the loop look at a time, if it would not before.
+func (b *Boundary) wakeBy(at int64) {
+	if next := b.nextTick.Load(); next == 0 || at < next {
+		b.wake()
+	}
+}
+
 // retire removes a connection in a while.
 func (b *Boundary) retire(c *conn) {
 	c.mu.Lock()
@@ -36,7 +43,9 @@ func (b *Boundary) loop() {
 	defer timer.Stop()
 	var conns []*conn
 	for {
+		b.nextTick.Store(0) // what comes up meanwhile wakes the loop again
 		next := b.tick(&conns)
+		b.nextTick.Store(next)
 		if next > 0 {
 			timer.Reset(max(time.Duration(next-b.now()), time.Millisecond))
 		} else {
@@ -96,10 +105,7 @@ func (b *Boundary) service(c *conn) (next int64) {
 		c.update()
 		return 0
 	}
-	if t := c.recovery.deadline(c.registry); t > 0 && t <= now {
-		c.recovery.onTimer(c.registry, now, c.lostPacket)
-		c.registry.trim(c.recovery.largest)
-	}
+	c.onTimer(now)
 	for _, s := range c.bySource {
 		if now-s.opened > int64(unclaimedAfter) {
 			s.claimed = true
@@ -107,8 +113,8 @@ func (b *Boundary) service(c *conn) (next int64) {
 			s.resetLocked(codeCancelled)
 		}
 	}
-	next = c.recovery.deadline(c.registry)
-	c.unlockAndSend()
+	c.expire(now)
+	next = c.flush()
 	c.update()
 	c.cleanUp(now)
 	c.refill()

@@ -3,6 +3,7 @@ package quicadapt
 import (
 	"net/netip"
 
+	"github.com/fastrelay/fastrelay/internal/recovery"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -71,14 +72,24 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	c.nextOwn = max(c.nextOwn, o.PacketNumber+1)
 	c.stats.OwnPackets++
 	cid := p[1 : 1+cidLen]
-	if string(cid) != string(c.dcid) {
+	if to != c.remote {
+		c.sentElsewhere(to, cid)
+	}
+	if to == c.remote && string(cid) != string(c.dcid) {
 		c.dcid = append(c.dcid[:0], cid...)
 		c.dirty = c.joined
 	}
-	if to != c.remote {
-		c.moved(to)
+	if c.translate && !c.loss.Room(c.space.Next()+1) {
+		// The peer has not acknowledged anything for long. Packets that no acknowledgment can be matched to must not be sent.
+		c.stats.FlowControlDrops++
+		return nil
 	}
-	payload, ok := c.filterOut(o.Payload)
+	if c.fatal != 0 && c.translate {
+		if o.Payload = c.fatalClose(o.Payload); o.Payload == nil {
+			return nil
+		}
+	}
+	payload, eliciting, ok := c.filterOut(o.Payload)
 	if !ok {
 		c.stats.FlowControlDrops++
 		return nil
@@ -86,21 +97,29 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	if !c.translate {
 		return p
 	}
-	number := c.space.TakeNumber()
-	e := c.registry.add(number)
-	if e == nil {
-		// The window of numbers is full: the peer has not acknowledged anything for long. Packets that no
-		// acknowledgment can be matched to must not be sent.
-		c.stats.FlowControlDrops++
-		return nil
-	}
-	e.kind, e.own, e.at, e.n, e.acked = kindOwn, o.PacketNumber, c.b.now(), 0, false
+	c.skipSome()
 	c.followUpdates()
-	n := max(o.PNLen, wire.PacketNumberLen(number, c.recovery.largest))
+	number := c.space.TakeNumber()
+	n := max(o.PNLen, wire.PacketNumberLen(number, c.loss.Largest()))
 	for len(payload)+n < 4 {
 		payload = append(payload, 0)
 	}
-	return c.wireOut.Seal(dst, c.wireOutGen, c.dcid, number, n, payload)
+	out := c.wireOut.Seal(dst, c.wireOutGen, cid, number, n, payload)
+	kind := recovery.Eliciting
+	switch {
+	case !eliciting || to != c.remote:
+		kind = recovery.Silent // it is not congestion controlled, or probes another path
+	case len(out) > c.maxSize:
+		kind = recovery.MTUProbe
+	}
+	c.charge(len(out))
+	e := c.sent(number, c.b.now(), len(out), kind)
+	if e == nil {
+		return nil // the datapath took the last room for numbers meanwhile
+	}
+	e.own = o.PacketNumber
+	c.tellBudget()
+	return out
 }
 
 // followUpdates moves the generations of sealing keys: on the wire after the peer's, towards quic-go after its own.
@@ -109,9 +128,9 @@ func (c *conn) followUpdates() {
 		for c.wireOut.Generation() < g {
 			c.wireOut.Update()
 		}
-		c.wireOutGen = g
-		c.dirty = c.joined
+		c.sealFrom(g)
 	}
+	c.limitKeys()
 	if g := c.quicOut.Generation(); g > c.quicInGen {
 		for c.quicIn.Generation() < g {
 			c.quicIn.Update()
@@ -131,20 +150,25 @@ func (c *conn) unopened(p []byte) []byte {
 }
 
 // filterOut looks at the frames that quic-go sends: it charges stream data to the connection's credit, learns connection
-// IDs, and keeps resets of streams that the datapath took off the wire. ok is false if there is no credit.
-func (c *conn) filterOut(payload []byte) (out []byte, ok bool) {
+// IDs, and keeps resets of streams that the datapath took off the wire. eliciting says whether the peer must acknowledge it;
+// ok is false if there is no credit.
+func (c *conn) filterOut(payload []byte) (out []byte, eliciting, ok bool) {
 	f := &c.frame
 	growth := uint64(0)
 	for at := 0; at < len(payload); {
 		n, err := f.Parse(payload[at:])
 		if err != nil {
+			eliciting = true
 			break // a frame type that we do not know: it passes
 		}
+		eliciting = eliciting || f.AckEliciting()
 		switch {
 		case f.IsStream():
 			if end := f.Offset + uint64(len(f.Data)); end > c.ownSent[f.V[0]] {
 				growth += end - c.ownSent[f.V[0]]
 			}
+		case f.Type == wire.FrameRetireConnectionID:
+			c.b.retirePeerCID(c, f.V[0])
 		case f.Type == wire.FrameNewConnectionID:
 			c.issued(f.V[0], f.Data)
 		case f.Type == wire.FrameResetStream || f.Type == wire.FrameResetStreamAt || f.Type == wire.FrameStreamDataBlocked:
@@ -157,17 +181,17 @@ func (c *conn) filterOut(payload []byte) (out []byte, ok bool) {
 		at += n
 	}
 	if growth == 0 {
-		return payload, true
+		return payload, eliciting, true
 	}
 	if c.joined && !c.space.Charge(growth, c.maxData) {
-		return nil, false
+		return nil, eliciting, false
 	}
 	if !c.joined {
 		c.space.Charge(growth, 1<<62)
 	}
 	c.ownData += growth
 	c.noteOwn(payload)
-	return payload, true
+	return payload, eliciting, true
 }
 
 // noteOwn moves the highest offsets of quic-go's streams. Streams that ended are forgotten after a while: their bytes

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/recovery"
 )
 
 // drain reads the datapath's records, and enters each into its connection's registry.
@@ -37,17 +38,13 @@ func (c *conn) record(r *datapath.Record) {
 		return // of a predecessor
 	}
 	at := int64(r.Time.Sub(c.b.start))
-	if r.Reason == datapath.ReasonSendFailed && len(r.Frames) == 0 {
+	if r.Reason == datapath.ReasonSendFailed && len(r.Frames) == 0 && c.loss.Seen(r.Number) {
 		c.sendFailed(r.Number)
 		return
 	}
-	var e *sentPacket
-	numbered := r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed
-	if numbered {
-		if e = c.registry.add(r.Number); e != nil {
-			e.kind, e.at, e.n, e.acked = kindMedia, at, 0, false
-			c.registry.media++
-		}
+	var e *carried
+	if r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed {
+		e = c.sent(r.Number, at, int(r.Size), recovery.Ours)
 	}
 	for i := range r.Frames {
 		f := &r.Frames[i]
@@ -73,24 +70,24 @@ func (c *conn) record(r *datapath.Record) {
 		return
 	}
 	if r.Reason == datapath.ReasonSendFailed {
-		c.registry.done(e) // it carries nothing: what it should have is not covered, and sent like that
+		c.sendFailed(r.Number) // it carries nothing: what it should have is not covered, and sent like that
 		return
 	}
-	c.recovery.lastSent = max(c.recovery.lastSent, at)
 	c.stats.ForwardedPackets++
+	c.skipSome()
 }
 
-// sendFailed handles a packet that was registered and could not be sent after all: what it carried is lost at once.
+// sendFailed handles a packet that is known and could not be sent after all: what it carried is lost at once.
 func (c *conn) sendFailed(number uint64) {
-	if p := c.registry.at(number); p != nil && p.kind == kindMedia && !p.acked {
-		c.lostPacket(p)
+	if c.loss.Lose(number, c.b.now()) {
+		c.tellBudget()
 		c.b.wake()
 	}
 }
 
 // openFast enters a stream that the datapath opened.
 func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
-	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at}
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority, order: c.stats.FastStreams}
 	c.streams[s.id] = s
 	c.bySource[sourceKey{up, s.source}] = s
 	c.taken.put(s.id)

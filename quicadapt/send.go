@@ -2,45 +2,106 @@ package quicadapt
 
 import (
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/recovery"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
-// repairBurst is how many packets a connection sends for its fast streams at once. The rest waits for the next
-// acknowledgment or timer.
+// repairBurst is how many packets a connection sends for its fast streams at once. The rest waits for the loop.
 const repairBurst = 32
 
-// unlockAndSend composes packets for the streams that have something to send, unlocks c.mu, and sends them: no lock is
-// held across a system call.
+// unlockAndSend composes packets for the streams that have something to send, as far as the budget goes, unlocks c.mu, and
+// sends them: no lock is held across a system call. What repairs leave of the budget is then the datapath's.
 func (c *conn) unlockAndSend() {
-	if len(c.need) == 0 || c.closed || !c.joined || c.wireOut == nil {
+	if at := c.flush(); at > 0 {
+		c.b.wakeBy(at)
+	}
+}
+
+// flush is unlockAndSend for the loop itself: it returns when to come again, 0 for never.
+func (c *conn) flush() int64 {
+	if c.closed || !c.joined || c.wireOut == nil {
 		c.mu.Unlock()
-		return
+		return 0
 	}
 	var packets [][]byte
 	now := c.b.now()
-	for len(packets) < repairBurst && len(c.need) > 0 {
-		p := c.compose(now)
+	c.paceAt = 0
+	for c.probes > 0 || len(c.need) > 0 {
+		if len(packets) == repairBurst {
+			c.paceAt = now
+			break
+		}
+		probe := c.probes > 0
+		if !probe && !c.affordable(now) {
+			break
+		}
+		p := c.compose(now, probe)
 		if p == nil {
 			break
 		}
 		packets = append(packets, p)
 	}
+	c.probes = 0
+	c.tellBudget()
 	to := udpAddr(c.remote)
+	at := c.wakeAt()
 	c.mu.Unlock()
-	if len(packets) == 0 {
-		return
-	}
-	c.b.wake() // the loss timer
 	for _, p := range packets {
 		if _, err := c.b.inner.WriteTo(p, to); err != nil {
 			c.b.cfg.Logger.Debug("repair was not sent", "to", to, "err", err) // it is lost, and found so
 		}
 	}
+	return at
 }
 
-// compose makes one packet of what the streams in c.need have to send, and takes a number for it. It returns nil if
-// there is nothing, or no credit for it.
-func (c *conn) compose(now int64) []byte {
+// affordable says whether the budget has room for a packet. If pacing is what it waits for, it notes until when.
+func (c *conn) affordable(now int64) bool {
+	size := uint64(c.maxSize)
+	if c.space.Sent()+size > c.loss.Limit() {
+		return false // the next acknowledgment or loss makes room
+	}
+	if wait := c.space.PaceDelay(c.space.Now(), size); wait > 0 {
+		c.paceAt = now + int64(wait)
+		return false
+	}
+	return true
+}
+
+// wakeAt returns when the loop must look after the connection, 0 for never. The caller holds mu.
+func (c *conn) wakeAt() int64 {
+	at := int64(0)
+	for _, t := range [...]int64{c.loss.Deadline(), c.paceAt, c.expiry} {
+		if t > 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// onTimer runs loss recovery's timer. A probe timeout hands what the two oldest packets carried over to probes; they need not
+// be lost (RFC 9002, section 6.2.4).
+func (c *conn) onTimer(now int64) {
+	if c.probes = c.loss.OnTimer(now); c.probes == 0 {
+		c.tellBudget()
+		return
+	}
+	left := c.probes
+	c.loss.Oldest(func(p *sentPacket) bool {
+		if !p.Carried.probed {
+			c.again(p)
+			left--
+		}
+		return left > 0
+	})
+}
+
+// compose makes one packet of what the streams in c.need have to send, and takes a number for it. It returns nil if there is
+// nothing, or no credit for it; a probe is then a PING.
+func (c *conn) compose(now int64, probe bool) []byte {
+	if !c.loss.Room(c.space.Next() + 1) {
+		return nil
+	}
+	c.skipSome()
 	c.followUpdates()
 	room := c.maxSize - 1 - len(c.dcid) - datapath.NumberLen - datapath.TagLen
 	payload := c.built[:0]
@@ -57,7 +118,7 @@ func (c *conn) compose(now int64) []byte {
 		before := len(payload)
 		var f sentFrame
 		var ok bool
-		payload, f, ok = s.appendFrame(payload, room)
+		payload, f, ok = s.appendFrame(payload, room, now)
 		if !ok {
 			if before > 0 && len(payload) == before && room-before < minStreamRoom {
 				break
@@ -68,24 +129,31 @@ func (c *conn) compose(now int64) []byte {
 		frames[n] = f
 		n++
 	}
-	c.built = payload[:0]
 	if n == 0 {
 		c.unblock(blocked)
-		return nil
+		if !probe {
+			return nil
+		}
+		payload = wire.AppendPing(payload)
+	}
+	c.built = payload[:0]
+	if probe {
+		c.probes--
+		c.stats.ProbePackets++
 	}
 	number := c.space.TakeNumber()
-	e := c.registry.add(number)
-	if e == nil {
+	out := c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.dcid, number, datapath.NumberLen, payload)
+	c.charge(len(out))
+	e := c.sent(number, now, len(out), recovery.Ours)
+	if e == nil { // the datapath took the last room for numbers meanwhile
 		for i := range frames[:n] {
-			frames[i].stream.onLost(&frames[i])
+			frames[i].stream.onLost(&frames[i], now)
 		}
 		return nil
 	}
-	e.kind, e.at, e.acked, e.frames, e.n = kindMedia, now, false, frames, uint8(n)
-	c.registry.media++
-	c.recovery.lastSent = now
+	e.frames, e.n = frames, uint8(n)
 	c.stats.RepairPackets++
-	return c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.dcid, number, datapath.NumberLen, payload)
+	return out
 }
 
 // unblock takes streams without credit out of the queue: MAX_DATA and MAX_STREAM_DATA put them back.
@@ -101,7 +169,7 @@ const minStreamRoom = 32
 
 // appendFrame appends the next frame that the stream has to send, in at most room bytes of payload. ok is false if there is
 // no room or no credit for any.
-func (s *FastStream) appendFrame(payload []byte, room int) (_ []byte, f sentFrame, ok bool) {
+func (s *FastStream) appendFrame(payload []byte, room int, now int64) (_ []byte, f sentFrame, ok bool) {
 	c := s.c
 	if room-len(payload) < minStreamRoom {
 		return payload, f, false
@@ -132,5 +200,6 @@ func (s *FastStream) appendFrame(payload []byte, room int) (_ []byte, f sentFram
 	first := s.covered(g.lo, g.hi, fin)
 	c.stats.RepairBytes += first
 	c.stats.ResentBytes += g.hi - g.lo - first
+	s.repaired(g.lo, g.hi, now)
 	return payload, sentFrame{stream: s, lo: g.lo, hi: g.hi, fin: fin}, true
 }

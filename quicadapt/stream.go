@@ -1,8 +1,11 @@
 package quicadapt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
 )
@@ -26,7 +29,9 @@ type FastStream struct {
 	upstream datapath.UpstreamID
 	source   uint64 // upstream stream ID
 	slot     uint8
-	opened   int64 // when
+	priority uint8  // of the publisher, lower is more important
+	order    uint64 // in which streams were opened
+	opened   int64  // when
 
 	// Guarded by c.mu.
 	claimed  bool
@@ -46,7 +51,19 @@ type FastStream struct {
 	resetOut bool   // RESET_STREAM is in flight or acknowledged
 	queued   bool   // in c.need
 	done     bool
+	lost     []lostSpan // lost and not sent again yet
+	deadline int64      // when it stops being useful; 0: never
+	late     uint64     // the code of the reset when it is not delivered by then
 }
+
+// lostSpan is a span that was lost, of a packet that was sent at a time.
+type lostSpan struct {
+	span
+	sent int64
+}
+
+// maxLostSpans bounds what is remembered for statistics.
+const maxLostSpans = 64
 
 // StreamID returns the stream's ID on the client's connection.
 func (s *FastStream) StreamID() uint64 { return s.id }
@@ -116,13 +133,57 @@ func (s *FastStream) resetLocked(code uint64) {
 	s.schedule()
 }
 
-// schedule puts the stream in the queue of those that have something to send. The caller holds c.mu.
+// schedule puts the stream in the queue of those that have something to send: the more important before the less, then the
+// older before the younger. A stream that is past its deadline is reset instead. The caller holds c.mu.
 func (s *FastStream) schedule() {
 	if s.queued || s.done || !s.needs() {
 		return
 	}
+	c := s.c
+	if !s.reset && s.deadline > 0 && s.deadline <= c.b.now() {
+		s.resetLocked(s.late) // comes back here
+		return
+	}
 	s.queued = true
-	s.c.need = append(s.c.need, s)
+	i, _ := slices.BinarySearchFunc(c.need, s, func(a, b *FastStream) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.order, b.order))
+	})
+	c.need = slices.Insert(c.need, i, s)
+}
+
+// SetDeadline says until when the stream is useful to the subscriber, as MoQ's delivery timeout does. What is still to be
+// sent then, for the first time or again, is not: the stream is reset with an application error code. A zero time is none.
+func (s *FastStream) SetDeadline(at time.Time, code uint64) {
+	c := s.c
+	c.mu.Lock()
+	s.deadline, s.late = 0, code
+	if !at.IsZero() {
+		s.deadline = max(int64(at.Sub(c.b.start)), 1)
+		if c.expiry == 0 || s.deadline < c.expiry {
+			c.expiry = s.deadline
+		}
+	}
+	c.mu.Unlock()
+	c.b.wakeBy(s.deadline)
+}
+
+// expire resets the streams that are past their deadlines and have something to send. The caller holds mu.
+func (c *conn) expire(now int64) {
+	if c.expiry == 0 || now < c.expiry {
+		return
+	}
+	c.expiry = 0
+	for _, s := range c.streams {
+		switch {
+		case s.deadline == 0 || s.done:
+		case s.deadline > now:
+			if c.expiry == 0 || s.deadline < c.expiry {
+				c.expiry = s.deadline
+			}
+		case s.needs() && !s.reset:
+			s.resetLocked(s.late)
+		}
+	}
 }
 
 func (s *FastStream) needs() bool {
@@ -154,12 +215,17 @@ func (s *FastStream) onAcked(f *sentFrame) {
 	}
 	s.acked.add(f.lo, f.hi)
 	s.finAcked = s.finAcked || f.fin
+	if !s.reset { // it may have been declared lost
+		s.sent.add(f.lo, f.hi)
+		s.finSent = s.finSent || f.fin
+		s.lost = slices.DeleteFunc(s.lost, func(l lostSpan) bool { return f.lo <= l.lo && l.hi <= f.hi })
+	}
 	s.release()
 	s.checkDone()
 }
 
-// onLost notes that a frame of the stream was lost.
-func (s *FastStream) onLost(f *sentFrame) {
+// onLost notes that a frame of the stream, which was sent at a time, is to be sent again.
+func (s *FastStream) onLost(f *sentFrame, sent int64) {
 	if s.done {
 		return
 	}
@@ -173,8 +239,26 @@ func (s *FastStream) onLost(f *sentFrame) {
 		if f.fin && !s.finAcked {
 			s.finSent = false
 		}
+		if len(s.lost) < maxLostSpans && !s.reset {
+			s.lost = append(s.lost, lostSpan{span{f.lo, f.hi}, sent})
+		}
 	}
 	s.schedule()
+}
+
+// repaired notes that [lo, hi) is sent, and so what of it was lost before is sent again.
+func (s *FastStream) repaired(lo, hi uint64, now int64) {
+	s.lost = slices.DeleteFunc(s.lost, func(l lostSpan) bool {
+		if overlap(l.span, lo, hi) == 0 && (l.lo != l.hi || l.lo < lo || l.lo > hi) {
+			return false
+		}
+		delay := now - l.sent
+		s.c.stats.RepairDelay.Add(uint64(delay / 1000))
+		if rtt := s.c.loss.RTT.Smoothed; rtt > 0 {
+			s.c.stats.RepairDelayRTT.Add(uint64(delay * 100 / rtt))
+		}
+		return true
+	})
 }
 
 // release frees what was acknowledged from the start on.
@@ -193,7 +277,7 @@ func (s *FastStream) dropChunks() {
 	for _, b := range s.chunks {
 		s.c.unacked -= len(b)
 	}
-	s.chunks = nil
+	s.chunks, s.lost = nil, nil
 	s.base = s.end
 }
 

@@ -2,6 +2,7 @@ package quicadapt
 
 import (
 	"io"
+	"time"
 
 	"github.com/quic-go/quic-go/qlog"
 	"github.com/quic-go/quic-go/qlogwriter"
@@ -9,7 +10,8 @@ import (
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
-// tracer reads from quic-go's event log what nothing else tells: the peer's limits, the proven packet size, the end.
+// tracer reads from quic-go's event log what nothing else tells: the peer's limits, the proven packet size, the RTT, which packets
+// it has processed, the end.
 type tracer struct{ c *conn }
 
 func (t tracer) AddProducer() qlogwriter.Recorder { return t }
@@ -35,10 +37,31 @@ func (t tracer) RecordEvent(e qlogwriter.Event) {
 		c.maxStreams = max(c.maxStreams, uint64(e.InitialMaxStreamsUni))
 		c.ackExponent = e.AckDelayExponent
 		c.maxDatagram = uint64(max(e.MaxDatagramFrameSize, 0)) // negative without the parameter
-		c.recovery.maxAckDelay = int64(e.MaxAckDelay)
+		c.maxAckDelay = int64(e.MaxAckDelay)
+		if c.loss != nil {
+			c.loss.RTT.MaxAckDelay = c.maxAckDelay
+		}
 		if e.MaxUDPPayloadSize > 0 {
 			c.peerMaxSize = int(e.MaxUDPPayloadSize)
 			c.setMaxSize(c.maxSize)
+		}
+		c.mu.Unlock()
+	case qlog.PacketReceived:
+		if e.Header.PacketType == qlog.PacketType1RTT {
+			t.c.mu.Lock()
+			t.c.ownAcks.processed(uint64(e.Header.PacketNumber))
+			t.c.mu.Unlock()
+		}
+	case qlog.MetricsUpdated: // what has not changed is 0
+		c := t.c
+		c.mu.Lock()
+		for _, v := range []struct {
+			to  *int64
+			new time.Duration
+		}{{&c.seed.smoothed, e.SmoothedRTT}, {&c.seed.variance, e.RTTVariance}, {&c.seed.least, e.MinRTT}} {
+			if v.new > 0 {
+				*v.to = int64(v.new)
+			}
 		}
 		c.mu.Unlock()
 	case qlog.MTUUpdated:

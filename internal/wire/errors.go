@@ -5,10 +5,11 @@ import "errors"
 // TransportCode is a QUIC transport error code (RFC 9000, section 20.1).
 type TransportCode uint64
 
-// The transport error codes that malformed packets and frames lead to (RFC 9000, section 20.1).
+// The transport error codes that are used here (RFC 9000, section 20.1).
 const (
 	CodeFrameEncoding     TransportCode = 0x07
 	CodeProtocolViolation TransportCode = 0x0a
+	CodeAEADLimitReached  TransportCode = 0x0f
 )
 
 // Error is a malformed packet or frame. All its values are the Err variables of this package, so that a

@@ -1,0 +1,118 @@
+package quicadapt
+
+import (
+	"github.com/fastrelay/fastrelay/internal/congestion"
+	"github.com/fastrelay/fastrelay/internal/recovery"
+)
+
+// carried is what a sent packet carried.
+type carried struct {
+	frames [maxSentFrames]sentFrame
+	n      uint8
+	media  bool   // of the datapath, or a repair: frames of fast streams
+	probed bool   // its frames have been handed over to a probe
+	own    uint64 // quic-go's number, without media
+}
+
+// sentFrame is a frame of a fast stream in a sent packet.
+type sentFrame struct {
+	stream *FastStream
+	lo, hi uint64
+	fin    bool
+	reset  bool // RESET_STREAM
+}
+
+const maxSentFrames = 4
+
+type sentPacket = recovery.Packet[carried]
+
+// newController makes the congestion control of a path.
+func newController(datagram int) congestion.Controller { return congestion.NewNewReno(datagram) }
+
+// OnAcked implements recovery.Handler. Within an ACK, packets come in the order of their numbers.
+func (c *conn) OnAcked(p *sentPacket) {
+	c.ackNewest = p.Sent
+	x := &p.Carried
+	if !x.media {
+		c.ackOwn = p.Sent
+		c.ownAcks.add(x.own)
+		return
+	}
+	if p.Lost() {
+		c.stats.SpuriousLosses++
+	}
+	for i := range x.frames[:x.n] {
+		x.frames[i].stream.onAcked(&x.frames[i])
+	}
+	x.forget()
+}
+
+// OnLost implements recovery.Handler: what a media packet carried is to be sent again. quic-go finds out about its own. The
+// packet may arrive after all, so it is not forgotten.
+func (c *conn) OnLost(p *sentPacket) {
+	if !p.Carried.media {
+		return
+	}
+	c.stats.LostPackets++
+	if !p.Carried.probed {
+		c.again(p)
+	}
+}
+
+// again has what a packet carried sent again.
+func (c *conn) again(p *sentPacket) {
+	x := &p.Carried
+	x.probed = true
+	for i := range x.frames[:x.n] {
+		x.frames[i].stream.onLost(&x.frames[i], p.Sent)
+	}
+}
+
+// forget lets go of the streams.
+func (x *carried) forget() {
+	for i := range x.frames[:x.n] {
+		x.frames[i].stream = nil
+	}
+	x.n = 0
+}
+
+// sent enters a packet that was sent, and returns what the caller says it carries, nil if it cannot be known.
+func (c *conn) sent(number uint64, at int64, size int, kind recovery.Kind) *carried {
+	p := c.loss.Add(number, at, size, kind)
+	if p == nil {
+		return nil
+	}
+	p.Carried.n, p.Carried.media, p.Carried.probed, p.Carried.own = 0, kind == recovery.Ours, false, 0
+	return &p.Carried
+}
+
+// pacingBurst is the least number of packets that may leave at once. RFC 9002, section 7.7, allows an initial window.
+const pacingBurst = 10
+
+// tellBudget tells the datapath how much may be sent to the client, and how fast. Bursts are as large as what comes
+// between two drains of an idle datapath at that rate, or half a window if that is more: a key frame that comes at once
+// should not wait on a path that is not congested.
+func (c *conn) tellBudget() {
+	if !c.joined {
+		return
+	}
+	c.space.SetSendLimit(c.loss.Limit())
+	rate := c.loss.Rate()
+	if rate == c.paceRate {
+		return
+	}
+	c.paceRate = rate
+	burst := max(uint64(pacingBurst*c.maxSize), c.loss.Window()/2, uint64(float64(rate)*c.b.cfg.DrainInterval.Seconds()))
+	c.space.SetPace(rate, burst)
+}
+
+// charge draws a packet that userspace sends from the client's budget.
+func (c *conn) charge(size int) { c.space.ChargeBudget(c.space.Now(), uint64(size)) }
+
+// skipSome takes a number now and then that no packet gets: whoever acknowledges it acknowledges what it has not
+// received (RFC 9000, section 21.4).
+func (c *conn) skipSome() {
+	if c.translate && c.skips.due(c.space.Next()) {
+		c.loss.Skip(c.space.TakeNumber())
+	}
+}

@@ -40,7 +40,7 @@ type stage struct {
 }
 
 func newStage(t testing.TB, limits datapath.Limits) *stage {
-	s := &stage{harness: newHarness(t, Config{Limits: limits, Attach: AttachTCX})}
+	s := &stage{harness: newHarness(t, limits, AttachTCX)}
 	// Packets come in only when a call is over, so calls need not wait for programs that may run.
 	wait := quiesce
 	quiesce = func() {}

@@ -1,0 +1,199 @@
+package relay_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath/sim"
+	"github.com/fastrelay/fastrelay/internal/netsim"
+	"github.com/fastrelay/fastrelay/relay"
+	"github.com/quic-go/quic-go"
+)
+
+var (
+	scenarioSeeds = flag.String("seeds", "1-200", "seeds of TestScenarios: FIRST-LAST, or one")
+	scenarioTrace = flag.Bool("trace", false, "leave the traces of scenarios that do not fail, too")
+)
+
+func seedRange(s string) (first, last uint64, err error) {
+	a, b, isRange := strings.Cut(s, "-")
+	if first, err = strconv.ParseUint(a, 10, 32); err != nil {
+		return 0, 0, err
+	}
+	last = first
+	if isRange {
+		last, err = strconv.ParseUint(b, 10, 32)
+	}
+	return first, last, err
+}
+
+// TestScenarios runs random whole systems in virtual time: a stock publisher, the relay with a simulated datapath and real packet
+// protection, and up to eight stock subscribers that come, go, come back, die and move, over links that lose, delay, reorder and
+// duplicate. Every object that a subscription selects arrives, unchanged and once; no stream is reset or hangs; and in the
+// end nothing is left.
+func TestScenarios(t *testing.T) {
+	first, last, err := seedRange(*scenarioSeeds)
+	if err != nil || last < first {
+		t.Fatalf("-seeds=%s: give FIRST-LAST or one number", *scenarioSeeds)
+	}
+	if testing.Short() {
+		last = min(last, first+9)
+	}
+	var total scenarioTotals
+	t.Run("all", func(t *testing.T) {
+		for seed := first; seed <= last; seed++ {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				runScenario(t, newScenarioPlan(seed), &total)
+			})
+		}
+	})
+	streams, fast := total.streams.Load(), total.fast.Load()
+	t.Logf("%d objects of streams and %d of datagrams were expected; of %d streams that came, the datapath had opened %d",
+		total.objects.Load(), total.datagrams.Load(), streams, fast)
+	if last-first > 50 && fast < streams/2 {
+		t.Error("less than half of the streams take the fast path: the scenarios no longer test it")
+	}
+}
+
+// scenarioTotals sums over scenarios.
+type scenarioTotals struct{ objects, datagrams, streams, fast atomic.Uint64 }
+
+// scenario is a running scenario.
+type scenario struct {
+	*world
+	plan    *scenarioPlan
+	start   time.Time
+	trace   netsim.Trace
+	log     lockedBuffer // of the relay, and what happens to subscribers
+	keys    lockedBuffer // to open the packets of the trace with
+	logger  *slog.Logger
+	sim     *sim.Sim
+	ledger  *ledger
+	pub     *scenarioPublisher
+	total   *scenarioTotals
+	serving chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, p...)
+	return len(p), nil
+}
+
+func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
+	s := &scenario{plan: p, total: total}
+	cert := certificate()
+	defer func() { // synctest's way of saying that a goroutine is left, or that nobody can go on
+		if r := recover(); r != nil {
+			t.Errorf("%v", r)
+		}
+		if t.Failed() || *scenarioTrace {
+			s.leaveTrace(t)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		s.world = &world{t: t, net: netsim.New(p.seed, &s.trace), ctx: t.Context()}
+		s.start = time.Now()
+		s.logger = slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		pc, err := s.net.Host(s.address(), netsim.Shape{}, netsim.Shape{})
+		must(t, err)
+		s.addr = pc.LocalAddr().(*net.UDPAddr)
+		s.sim = sim.New(sim.Config{})
+		s.ledger = newLedger(s.sim)
+		s.relay, err = relay.New(relay.Config{
+			Conn: s.sim.Wrap(pc), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Datapath: s.ledger, Logger: s.logger,
+			// Nothing is dropped by policy.
+			WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
+			QUIC: &quic.Config{
+				MaxIdleTimeout: 30 * time.Second, KeepAlivePeriod: 10 * time.Second, HandshakeIdleTimeout: time.Minute,
+				MaxIncomingStreams: 1, MaxIncomingUniStreams: 1 << 16,
+			},
+		})
+		must(t, err)
+		s.serving = make(chan error, 1)
+		go func() { s.serving <- s.relay.Serve(context.Background()) }()
+		s.run()
+		if err := errors.Join(s.relay.Close(), s.sim.Close(), pc.Close()); err != nil {
+			t.Error(err)
+		}
+		if err := <-s.serving; !errors.Is(err, relay.ErrClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+		time.Sleep(time.Minute) // timers run out
+	})
+}
+
+// run lets everybody come and go, and checks what came of it.
+func (s *scenario) run() {
+	t := s.t
+	s.pub = newScenarioPublisher(s)
+	if s.pub == nil {
+		return
+	}
+	hosts := make([]*scenarioSubscriber, len(s.plan.subscribers))
+	var all sync.WaitGroup
+	for i := range hosts {
+		hosts[i] = &scenarioSubscriber{scenario: s, index: i, plan: &s.plan.subscribers[i]}
+		all.Go(hosts[i].run)
+	}
+	published := make(chan struct{})
+	go func() { defer close(published); s.pub.run() }()
+	all.Wait()
+	<-published
+	s.pub.close()
+	s.checkNothingLeft()
+	stats := s.relay.Stats()
+	for _, h := range hosts {
+		h.check()
+	}
+	s.checkCounters(&stats)
+	if t.Failed() {
+		s.logger.Info("stats", "stats", fmt.Sprintf("%+v", stats))
+	}
+}
+
+// leaveTrace writes what happened to files, and says where, and how it can be repeated.
+func (s *scenario) leaveTrace(t *testing.T) {
+	dir, err := os.MkdirTemp("", fmt.Sprintf("fastrelay-scenario-%d-", s.plan.seed))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	write := func(name string, f func(io.Writer) error) {
+		out, err := os.Create(dir + "/" + name)
+		if err == nil {
+			err = errors.Join(f(out), out.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	write("plan.txt", func(w io.Writer) error { _, err := io.WriteString(w, s.plan.String()); return err })
+	write("network.txt", func(w io.Writer) error { return s.trace.Write(w, s.start) })
+	write("network.pcap", s.trace.WritePcap)
+	write("network.keys", func(w io.Writer) error { _, err := w.Write(s.keys.b); return err })
+	write("relay.log", func(w io.Writer) error { _, err := w.Write(s.log.b); return err })
+	t.Logf("plan, packets (text and pcap, with keys) and the relay's log are in %s\nrepeat it with: go test ./relay -run TestScenarios -seeds=%d",
+		dir, s.plan.seed)
+}

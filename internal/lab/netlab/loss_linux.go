@@ -54,8 +54,8 @@ func (l *Link) Lose(share float64) (_ *Loss, err error) {
 			if err != nil {
 				return err
 			}
-			// The generic mode leaves the interface's queues as they are.
-			x, err := link.AttachXDP(link.XDPOptions{Program: s.program, Interface: i.Index, Flags: link.XDPGenericMode})
+			// The generic mode would let packets pass that a TC program has redirected: those of the fast path.
+			x, err := link.AttachXDP(link.XDPOptions{Program: s.program, Interface: i.Index, Flags: link.XDPDriverMode})
 			if err == nil {
 				s.links = append(s.links, x)
 			}

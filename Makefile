@@ -5,7 +5,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test test-race test-kernel test-kernels soak diff generate verify-generated lint fuzz bench clean
+.PHONY: help build demo test test-race test-scenarios test-nightly test-kernel test-kernels soak diff generate verify-generated lint fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,13 @@ test: ## all tests that need no root: properties first, then the rest
 
 test-race: ## the same with the race detector (needs a C compiler)
 	$(GO) test -race ./...
+
+SEEDS ?= 1000
+test-scenarios: ## random whole systems in virtual time, SEEDS of them (default 1000); make test runs 200
+	$(GO) test ./relay -run TestScenarios -count=1 -timeout 0 -seeds=1-$(SEEDS)
+
+test-nightly: ## the same with 100,000
+	$(MAKE) test-scenarios SEEDS=100000
 
 test-kernel: ## tests on the kernel, in network namespaces of their own (root); a skip is a failure
 	@[ "$$(id -u)" = 0 ] || { echo "make test-kernel needs root: it makes network namespaces and loads BPF programs; run sudo make test-kernel" >&2; exit 1; }

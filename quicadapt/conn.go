@@ -101,7 +101,9 @@ type conn struct {
 	taken       idRing // IDs whose RESET_STREAM of quic-go must not reach the wire
 	datagrams   datagramRing
 	received    datagramQueue
-	stats       ConnStats
+	// Upstream's packets that had datagrams; nil before the first.
+	datagramPackets *wire.ReplayWindow
+	stats           ConnStats
 
 	frame  wire.Frame
 	opened wire.Opened

@@ -109,7 +109,7 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 		return nil, false, true
 	}
 	out = c.built[:0]
-	index := uint64(0)
+	index, fresh := uint64(0), false
 	for at := 0; at < len(payload); {
 		n, err := f.Parse(payload[at:])
 		if err != nil {
@@ -154,13 +154,26 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 		case f.Type == wire.FrameRetireConnectionID:
 			c.retired(f.V[0])
 		case f.IsDatagram() && c.isUpstream:
-			c.received.put(f.Data, number, index)
+			if index == 0 {
+				fresh = c.freshDatagrams(number)
+			}
+			if fresh {
+				c.received.put(f.Data, number, index)
+			}
 			index++
 		}
 		out = append(out, raw...)
 	}
 	c.built = out[:0]
 	return out, changed, false
+}
+
+// freshDatagrams says whether a packet with datagrams is new: the network may duplicate packets, and quic-go looks at that later.
+func (c *conn) freshDatagrams(number uint64) bool {
+	if c.datagramPackets == nil {
+		c.datagramPackets = new(wire.ReplayWindow)
+	}
+	return c.datagramPackets.Check(number) == wire.Fresh
 }
 
 // onMaxData takes the peer's limit for the whole connection, and works out quic-go's part of it. It returns false if the

@@ -22,7 +22,7 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 	t.Helper()
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t}
+		w := newWorld(t)
 		pc, addr := w.host()
 		w.addr = addr
 		s := sim.New(sim.Config{Port: uint16(addr.Port)})
@@ -44,7 +44,6 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 			}
 			_ = pc.Close()
 			time.Sleep(time.Minute)
-			w.closeLinks()
 		}()
 		test(w, s)
 	})

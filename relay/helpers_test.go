@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,10 +23,10 @@ import (
 	"github.com/Eyevinn/moqtransport"
 	"github.com/Eyevinn/moqtransport/quicmoq"
 	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/netsim"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/relay"
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/testutils/simnet"
 )
 
 // certificate makes a self-signed certificate, once: the tests do not verify it.
@@ -46,13 +47,16 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 type world struct {
 	t     *testing.T
 	ctx   context.Context // see context
-	net   simnet.PerfectRouter
-	mu    sync.Mutex // guards links and hosts
-	links map[net.PacketConn]*simnet.SimulatedLink
+	net   *netsim.Network
+	up    netsim.Shape // of hosts that are added from now on
+	down  netsim.Shape
 	relay *relay.Relay
 	addr  *net.UDPAddr
-	hosts byte
-	lossy *lossyRouter // between hosts; nil: nothing is lost
+	hosts atomic.Uint32
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, net: netsim.New(1, nil), down: netsim.Shape{Delay: delay}}
 }
 
 // context returns a context that ends after some virtual minutes: what hangs fails.
@@ -72,7 +76,7 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 	t.Helper()
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t}
+		w := newWorld(t)
 		var pc net.PacketConn
 		pc, w.addr = w.host()
 		cfg.Conn = pc
@@ -93,50 +97,23 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 			}
 			_ = pc.Close()
 			time.Sleep(time.Minute) // virtual: timers run out
-			w.closeLinks()
 		}()
 		test(w)
 	})
 }
 
+// address returns one that nobody has.
+func (w *world) address() netip.AddrPort {
+	n := w.hosts.Add(1)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{1, 0, byte(n >> 8), byte(n)}), 4443)
+}
+
 func (w *world) host() (net.PacketConn, *net.UDPAddr) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.hosts++
-	addr := &net.UDPAddr{IP: net.IPv4(1, 0, 0, w.hosts), Port: 4443}
-	link := &simnet.SimulatedLink{Latency: delay, UploadPacket: &w.net}
-	if w.lossy != nil {
-		link.UploadPacket = w.lossy
+	h, err := w.net.Host(w.address(), w.up, w.down)
+	if err != nil {
+		w.t.Error(err)
 	}
-	pc := simnet.NewBlockingSimConn(addr, link)
-	w.net.AddNode(addr, link)
-	if w.links == nil {
-		w.links = make(map[net.PacketConn]*simnet.SimulatedLink)
-	}
-	w.links[pc] = link
-	link.Start()
-	return pc, addr
-}
-
-// leave closes the link of a host that has gone.
-func (w *world) leave(pc net.PacketConn) {
-	w.mu.Lock()
-	link := w.links[pc]
-	delete(w.links, pc)
-	w.mu.Unlock()
-	if link != nil {
-		_ = link.Close()
-	}
-}
-
-// closeLinks closes the links that are left.
-func (w *world) closeLinks() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, l := range w.links {
-		_ = l.Close()
-	}
-	w.links = nil
+	return h, h.LocalAddr().(*net.UDPAddr)
 }
 
 // dial connects a stock quic-go client to the relay.
@@ -154,9 +131,7 @@ func (w *world) dial(d wire.Draft, qc *quic.Config) *quic.Conn {
 	}
 	context.AfterFunc(c.Context(), func() {
 		_ = tr.Close()
-		time.Sleep(10 * delay) // virtual: CONNECTION_CLOSE is still on the link
 		_ = pc.Close()
-		w.leave(pc)
 	})
 	open := new(atomic.Pointer[quic.Conn]) // so that what has ended can be freed
 	open.Store(c)

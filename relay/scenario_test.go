@@ -1,223 +1,199 @@
 package relay_test
 
 import (
-	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath/sim"
-	"github.com/fastrelay/fastrelay/internal/moq"
-	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/internal/netsim"
+	"github.com/fastrelay/fastrelay/relay"
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/testutils/simnet"
 )
 
-// lossyRouter loses, duplicates and delays packets by a seed.
-type lossyRouter struct {
-	simnet.Router
-	mu              sync.Mutex
-	rnd             *rand.Rand
-	loss, dup, late float64
+var (
+	scenarioSeeds = flag.String("seeds", "1-200", "seeds of TestScenarios: FIRST-LAST, or one")
+	scenarioTrace = flag.Bool("trace", false, "leave the traces of scenarios that do not fail, too")
+)
+
+func seedRange(s string) (first, last uint64, err error) {
+	a, b, isRange := strings.Cut(s, "-")
+	if first, err = strconv.ParseUint(a, 10, 32); err != nil {
+		return 0, 0, err
+	}
+	last = first
+	if isRange {
+		last, err = strconv.ParseUint(b, 10, 32)
+	}
+	return first, last, err
 }
 
-func (r *lossyRouter) SendPacket(p simnet.Packet) error {
-	r.mu.Lock()
-	lost, dup, late := r.rnd.Float64() < r.loss, r.rnd.Float64() < r.dup, r.rnd.Float64() < r.late
-	r.mu.Unlock()
-	if lost {
-		return nil
-	}
-	if dup {
-		_ = r.Router.SendPacket(p)
-	}
-	if late {
-		time.AfterFunc(3*time.Millisecond, func() { _ = r.Router.SendPacket(p) })
-		return nil
-	}
-	return r.Router.SendPacket(p)
-}
-
-// TestScenarios runs random whole systems: a publisher, the relay with a simulated datapath and real packet protection, and
-// subscribers that come at random times with random windows, over a network that loses, reorders and duplicates. Every
-// object since each subscriber's first group arrives, identical, and no stream hangs or is reset.
+// TestScenarios runs random whole systems in virtual time: a stock publisher, the relay with a simulated datapath and real packet
+// protection, and up to eight stock subscribers that come, go, come back, die and move, over links that lose, delay, reorder and
+// duplicate. Every object that a subscription selects arrives, unchanged and once; no stream is reset or hangs; and in the
+// end nothing is left.
 func TestScenarios(t *testing.T) {
-	seeds := 60
+	first, last, err := seedRange(*scenarioSeeds)
+	if err != nil || last < first {
+		t.Fatalf("-seeds=%s: give FIRST-LAST or one number", *scenarioSeeds)
+	}
 	if testing.Short() {
-		seeds = 5
+		last = min(last, first+9)
 	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			inFastWorld(t, func(w *world, dp *sim.Sim) { scenario(w, uint64(seed)) })
+	var total scenarioTotals
+	t.Run("all", func(t *testing.T) {
+		for seed := first; seed <= last; seed++ {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				runScenario(t, newScenarioPlan(seed), &total)
+			})
+		}
+	})
+	streams, fast := total.streams.Load(), total.fast.Load()
+	t.Logf("%d objects of streams and %d of datagrams were expected; of %d streams that came, the datapath had opened %d",
+		total.objects.Load(), total.datagrams.Load(), streams, fast)
+	if last-first > 50 && fast < streams/2 {
+		t.Error("less than half of the streams take the fast path: the scenarios no longer test it")
+	}
+}
+
+// scenarioTotals sums over scenarios.
+type scenarioTotals struct{ objects, datagrams, streams, fast atomic.Uint64 }
+
+// scenario is a running scenario.
+type scenario struct {
+	*world
+	plan    *scenarioPlan
+	start   time.Time
+	trace   netsim.Trace
+	log     lockedBuffer // of the relay, and what happens to subscribers
+	keys    lockedBuffer // to open the packets of the trace with
+	logger  *slog.Logger
+	sim     *sim.Sim
+	ledger  *ledger
+	pub     *scenarioPublisher
+	total   *scenarioTotals
+	serving chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, p...)
+	return len(p), nil
+}
+
+func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
+	s := &scenario{plan: p, total: total}
+	cert := certificate()
+	defer func() { // synctest's way of saying that a goroutine is left, or that nobody can go on
+		if r := recover(); r != nil {
+			t.Errorf("%v", r)
+		}
+		if t.Failed() || *scenarioTrace {
+			s.leaveTrace(t)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		s.world = &world{t: t, net: netsim.New(p.seed, &s.trace), ctx: t.Context()}
+		s.start = time.Now()
+		s.logger = slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		pc, err := s.net.Host(s.address(), netsim.Shape{}, netsim.Shape{})
+		must(t, err)
+		s.addr = pc.LocalAddr().(*net.UDPAddr)
+		s.sim = sim.New(sim.Config{})
+		s.ledger = newLedger(s.sim)
+		s.relay, err = relay.New(relay.Config{
+			Conn: s.sim.Wrap(pc), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Datapath: s.ledger, Logger: s.logger,
+			// Nothing is dropped by policy.
+			WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
+			QUIC: &quic.Config{
+				MaxIdleTimeout: 30 * time.Second, KeepAlivePeriod: 10 * time.Second, HandshakeIdleTimeout: time.Minute,
+				MaxIncomingStreams: 1, MaxIncomingUniStreams: 1 << 16,
+			},
 		})
+		must(t, err)
+		s.serving = make(chan error, 1)
+		go func() { s.serving <- s.relay.Serve(context.Background()) }()
+		s.run()
+		if err := errors.Join(s.relay.Close(), s.sim.Close(), pc.Close()); err != nil {
+			t.Error(err)
+		}
+		if err := <-s.serving; !errors.Is(err, relay.ErrClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+		time.Sleep(time.Minute) // timers run out
+	})
+}
+
+// run lets everybody come and go, and checks what came of it.
+func (s *scenario) run() {
+	t := s.t
+	s.pub = newScenarioPublisher(s)
+	if s.pub == nil {
+		return
+	}
+	hosts := make([]*scenarioSubscriber, len(s.plan.subscribers))
+	var all sync.WaitGroup
+	for i := range hosts {
+		hosts[i] = &scenarioSubscriber{scenario: s, index: i, plan: &s.plan.subscribers[i]}
+		all.Go(hosts[i].run)
+	}
+	published := make(chan struct{})
+	go func() { defer close(published); s.pub.run() }()
+	all.Wait()
+	<-published
+	s.pub.close()
+	s.checkNothingLeft()
+	stats := s.relay.Stats()
+	for _, h := range hosts {
+		h.check()
+	}
+	s.checkCounters(&stats)
+	if t.Failed() {
+		s.logger.Info("stats", "stats", fmt.Sprintf("%+v", stats))
 	}
 }
 
-// accepted is a subscription that the publisher has accepted.
-type accepted struct {
-	*moq.Request
-	alias uint64
-}
-
-func scenario(w *world, seed uint64) {
-	t := w.t
-	rnd := rand.New(rand.NewPCG(seed, 99))
-	d := []wire.Draft{wire.Draft14, wire.Draft16}[rnd.IntN(2)]
-	w.lossy = &lossyRouter{Router: &w.net, rnd: rand.New(rand.NewPCG(seed, 3))}
-	groups, frames := uint64(3+rnd.IntN(3)), uint64(4+rnd.IntN(8))
-	payload := func(g, f uint64) []byte {
-		r := rand.New(rand.NewPCG(g<<32|f, seed))
-		b := make([]byte, 50+r.IntN(8000))
-		for i := range b {
-			b[i] = byte(r.Uint32())
-		}
-		return b
+// leaveTrace writes what happened to files, and says where, and how it can be repeated.
+func (s *scenario) leaveTrace(t *testing.T) {
+	dir, err := os.MkdirTemp("", fmt.Sprintf("fastrelay-scenario-%d-", s.plan.seed))
+	if err != nil {
+		t.Error(err)
+		return
 	}
-	start := make(chan accepted, 1)
-	var once sync.Once
-	conn := w.dial(d, nil)
-	pub, err := moq.Connect(t.Context(), conn, moq.Handlers{Subscribe: func(r *moq.Request) {
-		first := false
-		once.Do(func() { first = true })
-		if !first { // the track is over
-			if err := r.Reject(4, "over"); err != nil {
-				t.Error(err)
-			}
-			return
+	write := func(name string, f func(io.Writer) error) {
+		out, err := os.Create(dir + "/" + name)
+		if err == nil {
+			err = errors.Join(f(out), out.Close())
 		}
-		alias, err := r.Accept(nil)
 		if err != nil {
 			t.Error(err)
 		}
-		start <- accepted{r, alias}
-	}})
-	must(t, err)
-	must(t, pub.Announce(t.Context(), []string{"live"}))
-
-	subscribers := 1 + rnd.IntN(4)
-	var wg sync.WaitGroup
-	for i := range subscribers {
-		qc := &quic.Config{MaxIncomingUniStreams: 100}
-		if rnd.IntN(2) == 0 {
-			qc.MaxIncomingUniStreams = int64(3 + rnd.IntN(20))
-			qc.InitialStreamReceiveWindow, qc.MaxStreamReceiveWindow = 16<<10, 16<<10
-			qc.InitialConnectionReceiveWindow, qc.MaxConnectionReceiveWindow = 64<<10, 64<<10
-		}
-		join := time.Duration(rnd.IntN(800)) * time.Millisecond
-		if i == 0 {
-			join = 0
-		}
-		wg.Go(func() {
-			time.Sleep(join)
-			subscribe(w, i, d, qc, groups, frames, payload)
-		})
 	}
-	req := <-start
-	w.lossy.mu.Lock()
-	w.lossy.loss, w.lossy.dup, w.lossy.late = rnd.Float64()*0.06, rnd.Float64()*0.02, rnd.Float64()*0.05
-	w.lossy.mu.Unlock()
-	time.Sleep(300 * time.Millisecond)
-	streams := uint64(0)
-	for g := range groups {
-		for f := range frames {
-			s, err := pub.OpenDataStream(t.Context())
-			must(t, err)
-			h := wire.SubgroupHeader{TrackAlias: req.alias, Group: g, Subgroup: f, SubgroupMode: wire.SubgroupExplicit, Priority: 64}
-			b := h.Append(nil, d)
-			p := payload(g, f)
-			b = wire.AppendObjectHeader(b, d, false, f, nil, uint64(len(p)), 0)
-			_, err = s.Write(append(b, p...))
-			must(t, err)
-			must(t, s.Close())
-			streams++
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-	must(t, req.Done(moq.DoneTrackEnded, streams, "end"))
-	wg.Wait()
-	fast, slow := uint64(0), uint64(0)
-	for _, tr := range w.relay.Stats().Tracks {
-		for _, s := range tr.Subscribers {
-			fast, slow = fast+s.FastStreams, slow+s.SlowStreams
-		}
-	}
-	t.Logf("%v, %d subscribers, %d×%d frames, loss %.3f; streams fast %d, slow %d; %v", d, subscribers, groups, frames, w.lossy.loss,
-		fast, slow, w.relay.Stats().Reasons)
-}
-
-// subscribe reads one subscription to its end and checks it.
-func subscribe(w *world, i int, d wire.Draft, qc *quic.Config, groups, frames uint64, payload func(g, f uint64) []byte) {
-	t := w.t
-	s, _ := w.session(d, qc)
-	sub, err := s.Subscribe(t.Context(), []string{"live"}, "video", moq.SubscribeOptions{Filter: moq.FilterNextGroup})
-	if err != nil {
-		t.Logf("subscriber %d came too late: %v", i, err)
-		return
-	}
-	var mu sync.Mutex
-	got := make(map[[2]uint64]bool)
-	var readers sync.WaitGroup
-	accepting := make(chan struct{})
-	go func() {
-		defer close(accepting)
-		for {
-			rs, err := s.AcceptDataStream(t.Context())
-			if err != nil {
-				return
-			}
-			readers.Go(func() {
-				b, err := io.ReadAll(rs)
-				h, herr := wire.ParseSubgroupHeader(b, d)
-				if err != nil && herr != nil {
-					return // an idle reserved stream, at the end of the connection
-				}
-				if err != nil || herr != nil {
-					t.Errorf("subscriber %d: stream %d after %d bytes: %v %v", i, rs.StreamID(), len(b), err, herr)
-					return
-				}
-				r := rawStream{header: h, data: b}
-				mu.Lock()
-				defer mu.Unlock()
-				for _, o := range r.objects(t, d) {
-					k := [2]uint64{o.group, o.id}
-					if got[k] {
-						t.Errorf("subscriber %d got object %v twice", i, k)
-					}
-					got[k] = true
-					if !bytes.Equal([]byte(o.payload), payload(o.group, o.id)) {
-						t.Errorf("subscriber %d: object %v differs", i, k)
-					}
-				}
-			})
-		}
-	}()
-	select {
-	case <-sub.Done():
-	case <-time.After(5 * time.Minute):
-		t.Errorf("subscriber %d hangs", i)
-	}
-	time.Sleep(20 * time.Second) // repairs
-	must(t, s.Close(0, ""))
-	<-accepting
-	readers.Wait()
-	mu.Lock()
-	defer mu.Unlock()
-	first := groups
-	for k := range got {
-		first = min(first, k[0])
-	}
-	missing := 0
-	for g := first; g < groups; g++ {
-		for f := range frames {
-			if !got[[2]uint64{g, f}] {
-				missing++
-			}
-		}
-	}
-	if missing > 0 || i == 0 && first > 0 {
-		t.Errorf("subscriber %d: first group %d, %d of %d objects are missing", i, first, missing, (groups-first)*frames)
-	}
+	write("plan.txt", func(w io.Writer) error { _, err := io.WriteString(w, s.plan.String()); return err })
+	write("network.txt", func(w io.Writer) error { return s.trace.Write(w, s.start) })
+	write("network.pcap", s.trace.WritePcap)
+	write("network.keys", func(w io.Writer) error { _, err := w.Write(s.keys.b); return err })
+	write("relay.log", func(w io.Writer) error { _, err := w.Write(s.log.b); return err })
+	t.Logf("plan, packets (text and pcap, with keys) and the relay's log are in %s\nrepeat it with: go test ./relay -run TestScenarios -seeds=%d",
+		dir, s.plan.seed)
 }

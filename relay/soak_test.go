@@ -14,6 +14,12 @@ import (
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
+// accepted is a subscription that the publisher has accepted.
+type accepted struct {
+	*moq.Request
+	alias uint64
+}
+
 // footprint is what a relay and its world hold.
 type footprint struct {
 	heap                   uint64

@@ -37,7 +37,7 @@ func (*checkCmd) Run(_ context.Context, a *app) error {
 	if err := ableEBPF(cipherNull); err != nil {
 		r.EBPF, r.EBPFWhy = false, oneLine(err)
 	}
-	r.Demo, r.DemoWhy = chooseDemo(datapathAuto)
+	r.Demo, r.DemoWhy = (&demoCmd{Datapath: datapathAuto}).chooseDemo()
 	for _, p := range []string{"ffmpeg", "ffprobe"} {
 		if _, err := exec.LookPath(p); err == nil {
 			r.Programs = append(r.Programs, p)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -14,14 +15,15 @@ import (
 
 // clientFlags are common to publish and subscribe.
 type clientFlags struct {
-	Relay       string `default:"127.0.0.1:4433" placeholder:"ADDR" help:"Address of the relay, host:port (default: ${default})."`
-	Namespace   string `default:"clip" help:"MoQ namespace; slashes divide its parts (default: ${default})."`
-	Draft       int    `default:"16" enum:"14,16" help:"MoQ transport draft, 14 or 16 (default: ${default})."`
-	Cipher      string `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; the relay must use the same (default: ${default})."`
-	CA          string `name:"ca" type:"existingfile" xor:"trust" placeholder:"FILE" help:"PEM file with the relay's certificate (relay --write-cert writes it), or with its authority. Default: the system's authorities."`
-	Fingerprint string `xor:"trust" placeholder:"SHA256" help:"Take the certificate with this fingerprint for the relay's; relay prints it."`
-	Insecure    bool   `xor:"trust" help:"Take anybody for the relay."`
-	Keylog      string `placeholder:"FILE" help:"Append the connections' secrets to a file, for Wireshark."`
+	Relay       string        `default:"127.0.0.1:4433" placeholder:"ADDR" help:"Address of the relay, host:port (default: ${default})."`
+	Namespace   string        `default:"clip" help:"MoQ namespace; slashes divide its parts (default: ${default})."`
+	Draft       int           `default:"16" enum:"14,16" help:"MoQ transport draft, 14 or 16 (default: ${default})."`
+	Cipher      string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; the relay must use the same (default: ${default})."`
+	CA          string        `name:"ca" type:"existingfile" xor:"trust" placeholder:"FILE" help:"PEM file with the relay's certificate (relay --write-cert writes it), or with its authority. Default: the system's authorities."`
+	Fingerprint string        `xor:"trust" placeholder:"SHA256" help:"Take the certificate with this fingerprint for the relay's; relay prints it."`
+	Insecure    bool          `xor:"trust" help:"Take anybody for the relay."`
+	Timeout     time.Duration `default:"5s" help:"How long to wait for the relay when connecting (default: ${default})."`
+	Keylog      string        `placeholder:"FILE" help:"Append the connections' secrets to a file, for Wireshark."`
 }
 
 // dialer makes connections as the flags say.
@@ -31,6 +33,9 @@ type dialer struct {
 }
 
 func (f *clientFlags) dialer(a *app) (*dialer, error) {
+	if f.Timeout <= 0 {
+		return nil, fmt.Errorf("--timeout must be more than 0, not %v", f.Timeout)
+	}
 	addr, err := net.ResolveUDPAddr("udp", f.Relay)
 	if err != nil {
 		return nil, fmt.Errorf("--relay %s: %w", f.Relay, err)
@@ -57,7 +62,7 @@ func (f *clientFlags) dialer(a *app) (*dialer, error) {
 		return nil, err
 	}
 	warnNull(a, f.Cipher)
-	d.cfg = endpoint.DialConfig{Addr: addr, TLS: tc, Draft: wire.Draft(f.Draft), Null: f.Cipher == cipherNull}
+	d.cfg = endpoint.DialConfig{Addr: addr, TLS: tc, Draft: wire.Draft(f.Draft), Null: f.Cipher == cipherNull, Timeout: f.Timeout}
 	return d, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/capture"
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
+	"github.com/fastrelay/fastrelay/internal/lab/netlab"
 	"github.com/fastrelay/fastrelay/internal/media"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/quicadapt"
@@ -24,6 +25,8 @@ type demoCmd struct {
 	Duration    time.Duration `help:"Send only the first part of the clip."`
 	Layout      string        `default:"per-frame" enum:"per-frame,per-layer" help:"One stream for each frame (per-frame), or for each layer of a group (per-layer)."`
 	Cipher      string        `default:"" enum:",aead,null" help:"Packet protection of the fast run: aead or null (labs alone). Default: null with ebpf, which can do nothing else yet, and aead otherwise."`
+	Loss        float64       `default:"0" help:"Share of packets to lose at random between relay and subscribers, in each direction: 0 to 0.5 (default: ${default})."`
+	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
 	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscriber put before the extension; with real packet protection the keys too, with the extension .keys."`
 }
@@ -36,6 +39,11 @@ checks that every object arrives unchanged, measures how long the relay takes, a
   fastrelay demo                      in this process, by simulation of the kernel's part
   sudo fastrelay demo -n 20           in the kernel, in network namespaces of its own
 
+  fastrelay demo --loss 0.02 --delay 10ms --datapath=sim
+
+--loss loses packets in both directions between relay and subscribers, at the far end of the link, in every run. With ebpf that
+is a program of XDP, in the simulation a lossy path before the subscribers' sockets.
+
 The delay is that of each byte, from when it leaves the publisher to when it reaches a subscriber. It fails if anything
 that was expected is missing or changed.`
 }
@@ -47,13 +55,25 @@ func (c *demoCmd) Validate() error {
 	if c.Duration < 0 {
 		return errors.New("--duration must not be negative")
 	}
+	if !(c.Loss >= 0 && c.Loss <= netlab.MaxLoss) { // not a number is neither
+		return fmt.Errorf("--loss must be a share of 0 to %v, not %v", netlab.MaxLoss, c.Loss)
+	}
+	if c.Delay < 0 || c.Delay > time.Second {
+		return fmt.Errorf("--delay must be 0 to 1s, not %v", c.Delay)
+	}
+	if c.Delay > 0 && c.Datapath == datapathEBPF {
+		return errors.New("--delay is not available with --datapath=ebpf: use --datapath=sim")
+	}
 	return nil
 }
 
 // chooseDemo returns the datapath that demo takes and why, if that was not asked for.
-func chooseDemo(asked string) (name, why string) {
-	if asked != datapathAuto {
-		return asked, ""
+func (c *demoCmd) chooseDemo() (name, why string) {
+	if c.Datapath != datapathAuto {
+		return c.Datapath, ""
+	}
+	if c.Delay > 0 {
+		return datapathSim, "ebpf cannot be used: it has no --delay"
 	}
 	if err := ableEBPF(cipherNull); err != nil {
 		return datapathSim, "ebpf cannot be used: " + oneLine(err)
@@ -104,6 +124,7 @@ type trial struct {
 	upstream  *capture.Recording // at the publisher
 	down      *capture.Recording // at the subscribers
 	keylog    []byte
+	lost      uint64 // packets, by --loss
 	port      uint16 // of the relay
 }
 
@@ -112,7 +133,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	name, why := chooseDemo(c.Datapath)
+	name, why := c.chooseDemo()
 	cipher, err := c.cipher(name)
 	if err != nil {
 		return err
@@ -130,6 +151,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	report := &demoReport{
 		Datapath: name, DatapathWhy: why, Cipher: cipher, Draft: c.Draft, Subscribers: c.Subscribers, Input: c.Input, Layout: c.Layout,
+		Loss: c.Loss, PathDelay: c.Delay.Microseconds(),
 		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
 	}
 	a.say("datapath %s, cipher %s, draft %d, %d subscribers; clip of %v, %d objects", name, cipher, c.Draft, c.Subscribers,
@@ -191,7 +213,20 @@ func (c *demoCmd) cipher(datapath string) (string, error) {
 
 // startDelay grows with the subscribers, who all have to come before the clip starts.
 func (c *demoCmd) startDelay() time.Duration {
-	return endpoint.DefaultStartDelay + time.Duration(c.Subscribers)*30*time.Millisecond
+	return endpoint.DefaultStartDelay + time.Duration(c.Subscribers)*30*time.Millisecond + 10*c.Delay + c.lossTime()
+}
+
+// lossTime is how much longer handshakes and last repairs may take because packets are lost: 0 without loss.
+func (c *demoCmd) lossTime() time.Duration {
+	if c.Loss == 0 {
+		return 0
+	}
+	return time.Second + time.Duration(c.Loss*40*float64(time.Second))
+}
+
+// patience is how long subscribers wait for the handshake and, at the end, for the last streams.
+func (c *demoCmd) patience() time.Duration {
+	return endpoint.DefaultTimeout + 10*c.Delay + c.lossTime()
 }
 
 func (c *demoCmd) draft() wire.Draft { return wire.Draft(c.Draft) }

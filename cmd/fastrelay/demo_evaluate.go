@@ -24,7 +24,7 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 		Mode: m.name, Datapath: m.datapath, Cipher: m.cipher,
 		ObjectsPublished: c.Published, ObjectsExpected: c.Expected, ObjectsDelivered: c.Delivered,
 		ObjectsCorrupt: c.Corrupt, ObjectsMissing: c.Missing, ObjectsReset: c.Reset,
-		PacketsForwarded: t.boundary.ForwardedPackets, BytesForwarded: t.boundary.ForwardedBytes, Repairs: t.boundary.RepairPackets, Reasons: t.reasons,
+		PacketsForwarded: t.boundary.ForwardedPackets, BytesForwarded: t.boundary.ForwardedBytes, Repairs: t.boundary.RepairPackets, Reasons: t.reasons, PacketsLost: t.lost,
 		Files: []string{}, Problems: []string{}, comparison: c,
 	}
 	for _, s := range t.received {
@@ -113,7 +113,7 @@ func (d *demo) finish(r *demoReport) error {
 	r.ObjectsCorrupt, r.ObjectsMissing, r.ObjectsReset = c.Corrupt, c.Missing, c.Reset
 	r.ObjectsDuplicate, r.ObjectsUnexpected, r.BytesDelivered = c.Duplicate, c.Unexpected, c.Bytes
 	r.PacketsForwarded, r.PacketsSlow, r.ForwardedShare = first.PacketsForwarded, first.PacketsSlow, first.ForwardedShare
-	r.Reasons, r.Repairs = first.Reasons, first.Repairs
+	r.Reasons, r.Repairs, r.PacketsLost = first.Reasons, first.Repairs, first.PacketsLost
 	r.OK = true
 	var slow *demoRun // the better one
 	for i := range r.Runs {

@@ -103,6 +103,13 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 	}
 	defer closing(down, &err)
 
+	var loss *netlab.Loss
+	if l.Loss > 0 {
+		if loss, err = l.lab.Downstream.Lose(l.Loss); err != nil {
+			return nil, err
+		}
+		defer closing(loss, &err)
+	}
 	keys, cert := filepath.Join(l.dir, m.name+".keys"), filepath.Join(l.dir, m.name+".pem")
 	relay, err := startChild(ctx, l.lab.Relay, l.exe, l.relayArgs(m, cert)...)
 	if err != nil {
@@ -116,6 +123,7 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 		return []string{
 			"--json", "--relay", netip.AddrPortFrom(end, labPort).String(), "--ca", cert, "--keylog", keys,
 			"--draft", strconv.Itoa(l.Draft), "--cipher", m.cipher, "--log-level", l.level(),
+			"--timeout", l.patience().String(),
 		}
 	}
 	publisher, err := startChild(ctx, l.lab.Publisher, l.exe, append([]string{
@@ -129,7 +137,7 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
 	subscriber, err := startChild(ctx, l.lab.Subscriber, l.exe, append([]string{
-		"subscribe", "--count", strconv.Itoa(l.Subscribers), "--out", filepath.Join(l.Out, "received-"+m.name+".mp4"),
+		"subscribe", "--count", strconv.Itoa(l.Subscribers), "--out", filepath.Join(l.Out, "received-"+m.name+".mp4"), "--grace", l.patience().String(),
 	}, client(l.lab.Downstream.Relay.Addr())...)...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribers: %w", err)
@@ -149,6 +157,11 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 	}
 	if last.Stats != nil {
 		t.reasons, t.boundary = last.Stats.Reasons, last.Stats.Boundary
+	}
+	if loss != nil {
+		if t.lost, err = loss.Dropped(); err != nil {
+			return nil, err
+		}
 	}
 	if t.upstream, err = up.stop(); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/endpoint"
+	"github.com/fastrelay/fastrelay/internal/netsim"
 	"github.com/fastrelay/fastrelay/relay"
 )
 
@@ -68,15 +69,19 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	keys := &lockedBuffer{}
 	tc.KeyLogWriter = keys
 	taps := make([]*tap, 1+d.Subscribers) // the publisher's first
+	var paths []*netsim.Shaped
 	for i := range taps {
 		if taps[i], err = newTap(loopback); err != nil {
 			return nil, err
 		}
 		defer func() { _ = taps[i].Close() }() // its connection may have closed it
+		if i > 0 && (d.Loss > 0 || d.Delay > 0) {
+			paths = append(paths, taps[i].shape(netsim.Shape{Loss: d.Loss, Delay: d.Delay}, uint64(i)))
+		}
 	}
 	dial := func(i int) endpoint.DialConfig {
 		return endpoint.DialConfig{
-			Addr: pc.LocalAddr(), TLS: tc, Draft: d.draft(), Null: m.cipher == cipherNull, PacketConn: taps[i],
+			Addr: pc.LocalAddr(), TLS: tc, Draft: d.draft(), Null: m.cipher == cipherNull, PacketConn: taps[i], Timeout: d.patience(),
 		}
 	}
 	t = &trial{port: uint16(pc.LocalAddr().(*net.UDPAddr).Port)}
@@ -85,6 +90,9 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	}
 	stats := r.relay.Stats()
 	t.reasons, t.boundary = stats.Reasons, stats.Boundary
+	for _, p := range paths {
+		t.lost += p.Dropped()
+	}
 	if t.upstream, err = recording(taps[0]); err != nil {
 		return nil, err
 	}
@@ -125,7 +133,7 @@ func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) e
 	var err error
 	t.received, err = subscribeAll(ctx, d.Subscribers, func(i int) (endpoint.DialConfig, endpoint.SubscribeConfig) {
 		return dial(i + 1), endpoint.SubscribeConfig{
-			Subscriber: i, File: d.file(m, i), Logger: d.app.log.With("party", "subscriber", "subscriber", i),
+			Subscriber: i, File: d.file(m, i), Grace: d.patience(), Logger: d.app.log.With("party", "subscriber", "subscriber", i),
 			OnObject: func(*endpoint.Object) { bar.set(int(objects.Add(1)), d.objects*d.Subscribers) },
 		}
 	})

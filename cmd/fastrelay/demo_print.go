@@ -24,6 +24,10 @@ func (d *demo) print(r *demoReport) {
 	if f, s := r.RelayDelay.Fast, r.RelayDelay.Slow; f.N > 0 && s.N > 0 && f.P50 > 0 {
 		fmt.Fprintf(out, "\nmedian delay: %.1f µs with the fast path, %.1f µs without: %s\n", f.P50, s.P50, d.app.paint(bold, fmt.Sprintf("%.1f times", s.P50/f.P50)))
 	}
+	if r.Loss > 0 || r.PathDelay > 0 {
+		fmt.Fprintf(out, "between relay and subscribers: %v of delay, %.3g %% loss, which took %d packets of the first run; %d packets of repairs\n",
+			d.Delay, 100*r.Loss, r.PacketsLost, r.Repairs)
+	}
 	where := "by kernel timestamps at the interfaces of publisher and subscribers"
 	if r.DelayFrom == "socket" {
 		where = "by timestamps taken in this process at the sockets of publisher and subscribers, so scheduling is part of them"

@@ -8,13 +8,15 @@ import (
 // demoReport is what demo --json prints; docs/demo-json.md explains it. The counts are those of the run with the fast path
 // or, without a datapath, of the only run.
 type demoReport struct {
-	Datapath    string `json:"datapath"`
-	DatapathWhy string `json:"datapath_why,omitempty"`
-	Cipher      string `json:"cipher"`
-	Draft       int    `json:"draft"`
-	Subscribers int    `json:"subscribers"`
-	Input       string `json:"input"`
-	Layout      string `json:"layout"`
+	Datapath    string  `json:"datapath"`
+	DatapathWhy string  `json:"datapath_why,omitempty"`
+	Cipher      string  `json:"cipher"`
+	Draft       int     `json:"draft"`
+	Subscribers int     `json:"subscribers"`
+	Input       string  `json:"input"`
+	Layout      string  `json:"layout"`
+	Loss        float64 `json:"loss"`
+	PathDelay   int64   `json:"path_delay_us"`
 
 	ObjectsPublished  int    `json:"objects_published"`
 	ObjectsExpected   int    `json:"objects_expected"`
@@ -29,6 +31,7 @@ type demoReport struct {
 	PacketsForwarded uint64            `json:"packets_forwarded"`
 	PacketsSlow      uint64            `json:"packets_slow"`
 	ForwardedShare   float64           `json:"forwarded_share"`
+	PacketsLost      uint64            `json:"packets_lost"`
 	Repairs          uint64            `json:"repairs"`
 	Reasons          map[string]uint64 `json:"reasons"`
 
@@ -59,6 +62,7 @@ type demoRun struct {
 	ObjectsReset     int                `json:"objects_reset"`
 	PacketsForwarded uint64             `json:"packets_forwarded"`
 	PacketsSlow      uint64             `json:"packets_slow"`
+	PacketsLost      uint64             `json:"packets_lost"` // by --loss, both directions
 	BytesForwarded   uint64             `json:"bytes_forwarded"`
 	Repairs          uint64             `json:"repairs"`     // packets that the relay sent for streams of the datapath
 	BytesMedia       uint64             `json:"bytes_media"` // of subscribed tracks, with their MoQ headers, that reached the subscribers

@@ -22,6 +22,7 @@ type subscribeCmd struct {
 	Track    []string      `help:"Track to receive; may be repeated. Default: all."`
 	Start    string        `default:"next-group" enum:"next-group,next-object" help:"Where to start: at the next group, which can be decoded, or at the next object."`
 	Duration time.Duration `help:"Stop after that time. Default: at the end of the tracks."`
+	Grace    time.Duration `default:"5s" help:"How long the last streams may come after the end of the tracks (default: ${default})."`
 	Priority uint8         `default:"128" help:"Priority of the subscriptions, 0 to 255, lower is more important (default: ${default})."`
 }
 
@@ -38,6 +39,9 @@ prints what each subscriber received: every object with its hash.`
 func (c *subscribeCmd) Validate() error {
 	if c.Count < 1 || c.Count > 1000 {
 		return fmt.Errorf("--count must be 1 to 1000, not %d", c.Count)
+	}
+	if c.Grace <= 0 {
+		return fmt.Errorf("--grace must be more than 0, not %v", c.Grace)
 	}
 	return nil
 }
@@ -58,7 +62,7 @@ func (c *subscribeCmd) Run(ctx context.Context, a *app) (err error) {
 	received, err := subscribeAll(ctx, c.Count, func(i int) (endpoint.DialConfig, endpoint.SubscribeConfig) {
 		return d.cfg, endpoint.SubscribeConfig{
 			Subscriber: i, Namespace: c.Namespace, Tracks: c.Track, Filter: filter, Priority: c.Priority,
-			File: numbered(c.Out, i, c.Count), Duration: c.Duration, Logger: a.log.With("subscriber", i),
+			File: numbered(c.Out, i, c.Count), Duration: c.Duration, Grace: c.Grace, Logger: a.log.With("subscriber", i),
 			OnObject: func(*endpoint.Object) { bar.set(int(objects.Add(1)), 0) },
 			OnSubscribed: func() {
 				if subscribed.Add(1) == int64(c.Count) && a.json {

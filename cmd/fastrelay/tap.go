@@ -14,12 +14,14 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/fastrelay/fastrelay/internal/lab/capture"
+	"github.com/fastrelay/fastrelay/internal/netsim"
 )
 
 // tap records what passes an endpoint's socket, with the time at the socket. It stands in for a capture where all
 // parties share a machine and a network interface. It hides segmentation offload from quic-go, so that packets are single.
 type tap struct {
-	inner *net.UDPConn
+	udp   *net.UDPConn
+	inner net.PacketConn // udp, or paths before it
 	local netip.AddrPort
 	mu    sync.Mutex
 	seen  []tapped
@@ -38,7 +40,14 @@ func newTap(ip net.IP) (*tap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a UDP socket: %w", err)
 	}
-	return &tap{inner: pc, local: pc.LocalAddr().(*net.UDPAddr).AddrPort()}, nil
+	return &tap{udp: pc, inner: pc, local: pc.LocalAddr().(*net.UDPAddr).AddrPort()}, nil
+}
+
+// shape puts a path before the socket in each direction. It is to be called before the tap is used.
+func (t *tap) shape(s netsim.Shape, seed uint64) *netsim.Shaped {
+	shaped := netsim.NewShaped(t.udp, netsim.NewPath(s, 2*seed), netsim.NewPath(s, 2*seed+1))
+	t.inner = shaped
+	return shaped
 }
 
 func (t *tap) record(at time.Time, out bool, remote net.Addr, data []byte) {
@@ -78,9 +87,9 @@ func (t *tap) LocalAddr() net.Addr                   { return t.inner.LocalAddr(
 func (t *tap) SetDeadline(at time.Time) error        { return t.inner.SetDeadline(at) }
 func (t *tap) SetReadDeadline(at time.Time) error    { return t.inner.SetReadDeadline(at) }
 func (t *tap) SetWriteDeadline(at time.Time) error   { return t.inner.SetWriteDeadline(at) }
-func (t *tap) SetReadBuffer(n int) error             { return t.inner.SetReadBuffer(n) }
-func (t *tap) SetWriteBuffer(n int) error            { return t.inner.SetWriteBuffer(n) }
-func (t *tap) SyscallConn() (syscall.RawConn, error) { return t.inner.SyscallConn() }
+func (t *tap) SetReadBuffer(n int) error             { return t.udp.SetReadBuffer(n) }
+func (t *tap) SetWriteBuffer(n int) error            { return t.udp.SetWriteBuffer(n) }
+func (t *tap) SyscallConn() (syscall.RawConn, error) { return t.udp.SyscallConn() }
 
 // recording returns what the taps recorded as a capture, in order of time, with link-layer and IP headers made up.
 func recording(taps ...*tap) (*capture.Recording, error) {

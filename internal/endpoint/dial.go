@@ -49,8 +49,9 @@ type Conn struct {
 
 // quicConfig has room for a stream per frame of several tracks and for a group of video in flight: limits that the relay
 // runs into are a delay, whichever path the packets take.
-func quicConfig() *quic.Config {
+func quicConfig(timeout time.Duration) *quic.Config {
 	return &quic.Config{
+		HandshakeIdleTimeout:           timeout,
 		MaxIdleTimeout:                 10 * time.Second,
 		KeepAlivePeriod:                3 * time.Second,
 		InitialStreamReceiveWindow:     1 << 20,
@@ -85,9 +86,9 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	defer cancel()
 	var err error
 	if cfg.Null {
-		err = c.dialNull(ctx, pc, cfg.Addr, tc)
+		err = c.dialNull(ctx, pc, cfg.Addr, tc, cfg.Timeout)
 	} else {
-		err = c.dialStock(ctx, pc, cfg.Addr, tc)
+		err = c.dialStock(ctx, pc, cfg.Addr, tc, cfg.Timeout)
 	}
 	if err != nil {
 		return nil, explainDial(ctx, cfg.Addr, err)
@@ -97,10 +98,10 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 
 var errDialTimeout = errors.New("no answer")
 
-func (c *Conn) dialStock(ctx context.Context, pc net.PacketConn, addr net.Addr, tc *tls.Config) error {
+func (c *Conn) dialStock(ctx context.Context, pc net.PacketConn, addr net.Addr, tc *tls.Config, timeout time.Duration) error {
 	tr := &quic.Transport{Conn: pc}
 	c.close = func() error { return errors.Join(tr.Close(), closeSocket(pc)) }
-	conn, err := tr.Dial(ctx, addr, tc, quicConfig())
+	conn, err := tr.Dial(ctx, addr, tc, quicConfig(timeout))
 	if err != nil {
 		return errors.Join(err, c.close())
 	}
@@ -108,13 +109,13 @@ func (c *Conn) dialStock(ctx context.Context, pc net.PacketConn, addr net.Addr, 
 	return nil
 }
 
-func (c *Conn) dialNull(ctx context.Context, pc net.PacketConn, addr net.Addr, tc *tls.Config) error {
+func (c *Conn) dialNull(ctx context.Context, pc net.PacketConn, addr net.Addr, tc *tls.Config, timeout time.Duration) error {
 	b, err := quicadapt.New(pc, quicadapt.Config{Null: true})
 	if err != nil {
 		return errors.Join(err, closeSocket(pc))
 	}
 	c.close = b.Close
-	conn, err := b.Dial(ctx, addr, tc, quicConfig())
+	conn, err := b.Dial(ctx, addr, tc, quicConfig(timeout))
 	if err != nil {
 		return errors.Join(err, c.close())
 	}

@@ -58,7 +58,7 @@ func direct(ctx context.Context, t *testing.T, d wire.Draft, pc PublishConfig, s
 		t.Fatal(err)
 	}
 	tr := &quic.Transport{Conn: server}
-	ln, err := tr.Listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{d.ALPN()}}, quicConfig())
+	ln, err := tr.Listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{d.ALPN()}}, quicConfig(DefaultTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,3 +29,20 @@ func (*Namespace) Do(func() error) error { return ErrNotSupported }
 
 // Start returns ErrNotSupported.
 func (*Namespace) Start(*exec.Cmd) error { return ErrNotSupported }
+
+// Loss makes a link lose packets.
+type Loss struct{}
+
+// Lose returns ErrNotSupported.
+func (*Link) Lose(share float64) (*Loss, error) {
+	if err := checkLoss(share); err != nil {
+		return nil, err
+	}
+	return nil, ErrNotSupported
+}
+
+// Dropped returns 0.
+func (*Loss) Dropped() (uint64, error) { return 0, nil }
+
+// Close does nothing.
+func (*Loss) Close() error { return nil }

@@ -26,8 +26,14 @@ const maxSentFrames = 4
 
 type sentPacket = recovery.Packet[carried]
 
+// initialWindow is that of quic-go, in datagrams: the datapath may send at once what quic-go on the same connection might. Media seldom
+// fill a window, so this is also what is left of it when userspace is late with acknowledgments.
+const initialWindow = 32
+
 // newController makes the congestion control of a path.
-func newController(datagram int) congestion.Controller { return congestion.NewNewReno(datagram) }
+func newController(datagram int) congestion.Controller {
+	return congestion.NewNewReno(datagram, initialWindow)
+}
 
 // OnAcked implements recovery.Handler. Within an ACK, packets come in the order of their numbers.
 func (c *conn) OnAcked(p *sentPacket) {

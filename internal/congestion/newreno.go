@@ -19,6 +19,7 @@ const maxWindow = 1 << 27
 // period, no growth while the window is not used.
 type NewReno struct {
 	datagram  uint64
+	first     uint64 // datagrams of the initial window; 0: those of the RFC
 	window    uint64
 	threshold uint64 // slow start below
 	credit    uint64 // bytes acknowledged towards the next datagram of growth
@@ -27,15 +28,19 @@ type NewReno struct {
 	recovering bool // there was a recovery period
 }
 
-// NewNewReno returns a controller for a new path on which datagrams have up to n bytes.
-func NewNewReno(n int) *NewReno {
-	c := &NewReno{datagram: uint64(max(n, 1)), threshold: math.MaxUint64}
+// NewNewReno returns a controller for a new path on which datagrams have up to n bytes. The initial window is of as many datagrams
+// as first says, with 0 what RFC 9002, section 7.2, recommends: ten, and at most 14720 bytes.
+func NewNewReno(n, first int) *NewReno {
+	c := &NewReno{datagram: uint64(max(n, 1)), first: uint64(max(first, 0)), threshold: math.MaxUint64}
 	c.window = c.initial()
 	return c
 }
 
 // initial returns the initial window (section 7.2).
 func (c *NewReno) initial() uint64 {
+	if c.first > 0 {
+		return c.first * c.datagram
+	}
 	return min(initialDatagrams*c.datagram, max(initialBytes, minimumDatagrams*c.datagram))
 }
 

@@ -15,14 +15,22 @@ func TestInitialWindow(t *testing.T) {
 		datagram int
 		want     uint64
 	}{{1200, 12000}, {1452, 14520}, {1472, 14720}, {1500, 14720}, {9000, 18000}} {
-		if got := NewNewReno(tc.datagram).Window(); got != tc.want {
+		if got := NewNewReno(tc.datagram, 0).Window(); got != tc.want {
 			t.Errorf("datagrams of %d bytes: window %d, want %d", tc.datagram, got, tc.want)
 		}
 	}
 }
 
+func TestInitialWindowOfAnotherSize(t *testing.T) {
+	c := NewNewReno(1200, 32)
+	c.SetDatagramSize(1452)
+	if c.Window() != 32*1452 {
+		t.Errorf("window %d, want %d", c.Window(), 32*1452)
+	}
+}
+
 func TestDatagramSize(t *testing.T) {
-	c := NewNewReno(1200)
+	c := NewNewReno(1200, 0)
 	c.SetDatagramSize(1452)
 	if c.Window() != 14520 {
 		t.Errorf("initial window %d after path MTU discovery, want 14520", c.Window())
@@ -42,7 +50,7 @@ func TestDatagramSize(t *testing.T) {
 
 // TestSlowStart: the window grows by what is acknowledged, so it doubles each round trip (section 7.3.1).
 func TestSlowStart(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	for round := range 3 {
 		before := c.Window()
 		for range before / mss {
@@ -57,7 +65,7 @@ func TestSlowStart(t *testing.T) {
 // TestRecoveryPeriod: a loss halves the window once; what was sent before has no more effect, neither lost nor acknowledged
 // (section 7.3.2). What was sent later ends the period.
 func TestRecoveryPeriod(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	for range 30 {
 		full(c, 1, 1)
 	}
@@ -80,7 +88,7 @@ func TestRecoveryPeriod(t *testing.T) {
 
 // TestCongestionAvoidance: one datagram for each window that is acknowledged (section 7.3.3).
 func TestCongestionAvoidance(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	c.OnLost(1, Packet{0, mss})
 	for range 5 {
 		w := c.Window()
@@ -95,7 +103,7 @@ func TestCongestionAvoidance(t *testing.T) {
 
 // TestUnderutilized: a window that is not used does not grow (section 7.8).
 func TestUnderutilized(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	w := c.Window()
 	c.OnAcked(2, Packet{1, mss}, w/2-1)
 	if c.Window() != w {
@@ -117,14 +125,14 @@ func TestUnderutilized(t *testing.T) {
 
 // TestMinimumWindow: two datagrams (sections 7.2 and 7.6.2).
 func TestMinimumWindow(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	for now := int64(1); now < 20; now++ {
 		c.OnLost(2*now, Packet{2*now - 1, mss})
 	}
 	if c.Window() != 2*mss {
 		t.Errorf("window %d after many losses, want %d", c.Window(), 2*mss)
 	}
-	c = NewNewReno(mss)
+	c = NewNewReno(mss, 0)
 	c.OnLost(10, Packet{1, mss})
 	threshold := c.Window()
 	c.OnPersistentCongestion(10)
@@ -142,7 +150,7 @@ func TestMinimumWindow(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	if got := c.Rate(0); got != 0 {
 		t.Errorf("rate %d without an RTT, want none", got)
 	}
@@ -152,7 +160,7 @@ func TestRate(t *testing.T) {
 }
 
 func TestWindowIsBounded(t *testing.T) {
-	c := NewNewReno(mss)
+	c := NewNewReno(mss, 0)
 	for range 40 {
 		c.OnAcked(2, Packet{1, maxWindow}, maxWindow)
 	}

@@ -144,6 +144,11 @@ func (b *Boundary) prepare(tlsConf *tls.Config, quicConf *quic.Config, dialed *c
 				return nil
 			}
 			b.attribute(c, odcid.Bytes())
+		} else {
+			// Tells its first packets from those of another connection to the same address, as of one that it replaces.
+			b.mu.Lock()
+			c.peerCIDs[string(odcid.Bytes())] = struct{}{}
+			b.mu.Unlock()
 		}
 		c.mu.Lock()
 		c.setMaxSize(size)

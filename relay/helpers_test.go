@@ -101,9 +101,16 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 
 func (w *world) host() (net.PacketConn, *net.UDPAddr) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.hosts++
 	addr := &net.UDPAddr{IP: net.IPv4(1, 0, 0, w.hosts), Port: 4443}
+	w.mu.Unlock()
+	return w.hostAt(addr), addr
+}
+
+// hostAt makes a host with an address, which may be that of one that has left.
+func (w *world) hostAt(addr *net.UDPAddr) net.PacketConn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	link := &simnet.SimulatedLink{Latency: delay, UploadPacket: &w.net}
 	if w.lossy != nil {
 		link.UploadPacket = w.lossy
@@ -115,7 +122,7 @@ func (w *world) host() (net.PacketConn, *net.UDPAddr) {
 	}
 	w.links[pc] = link
 	link.Start()
-	return pc, addr
+	return pc
 }
 
 // leave closes the link of a host that has gone.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -41,6 +42,7 @@ var (
 // listener accepts connections on the relay's socket.
 type listener struct {
 	accept func(context.Context) (conn, error)
+	dial   func(context.Context, net.Addr, *tls.Config, *quic.Config) (conn, error) // from the same socket
 	addr   net.Addr
 	close  func() error
 	totals func() quicadapt.ConnStats // of the packet boundary; nil without one
@@ -79,8 +81,15 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 			}
 			return c, nil
 		}
+		dial := func(ctx context.Context, to net.Addr, tc *tls.Config, qc *quic.Config) (conn, error) {
+			c, err := b.Dial(ctx, to, tc, qc)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		}
 		return &listener{
-			accept: accept, addr: ln.Addr(), totals: b.Totals,
+			accept: accept, dial: dial, addr: ln.Addr(), totals: b.Totals,
 			close: func() error { return errors.Join(ln.Close(), b.Close()) },
 		}, nil
 	}
@@ -96,7 +105,14 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 		}
 		return c, nil
 	}
-	return &listener{accept: accept, addr: ln.Addr(), close: func() error {
+	dial := func(ctx context.Context, to net.Addr, tc *tls.Config, qc *quic.Config) (conn, error) {
+		c, err := tr.Dial(ctx, to, tc, qc)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	return &listener{accept: accept, dial: dial, addr: ln.Addr(), close: func() error {
 		err := errors.Join(ln.Close(), tr.Close())
 		if cfg.Conn == nil {
 			err = errors.Join(err, pc.Close())

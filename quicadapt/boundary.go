@@ -65,6 +65,9 @@ func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
 		b.ups = make([]*conn, b.limits.Upstreams)
 	}
 	b.tr = &quic.Transport{Conn: newPacketConn(b, pc), ConnContext: b.connContext}
+	if cfg.PriorityCID {
+		b.cidLen, b.tr.ConnectionIDGenerator = datapath.CIDLen, wildcardIDs{}
+	}
 	go b.loop()
 	return b, nil
 }
@@ -255,7 +258,7 @@ func (b *Boundary) attribute(c *conn, odcid []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
-		c.peerCIDLen.Store(int32(len(scid)))
+		c.settlePeer(len(scid), isWildcard(scid))
 		c.peerCIDs[scid] = struct{}{}
 	}
 	b.conns[c] = struct{}{}

@@ -100,7 +100,7 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	for len(payload)+n < 4 {
 		payload = append(payload, 0)
 	}
-	return c.wireOut.Seal(dst, c.wireOutGen, c.dcid, number, n, payload)
+	return c.wireOut.Seal(dst, c.wireOutGen, c.markDCID(c.dcid, c.packetPriority(payload)), number, n, payload)
 }
 
 // followUpdates moves the generations of sealing keys: on the wire after the peer's, towards quic-go after its own.

@@ -90,7 +90,7 @@ func (c *conn) sendFailed(number uint64) {
 
 // openFast enters a stream that the datapath opened.
 func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
-	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at}
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority}
 	c.streams[s.id] = s
 	c.bySource[sourceKey{up, s.source}] = s
 	c.taken.put(s.id)

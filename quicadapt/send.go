@@ -47,6 +47,7 @@ func (c *conn) compose(now int64) []byte {
 	var frames [maxSentFrames]sentFrame
 	n := 0
 	blocked := 0
+	priority := uint8(255)
 	for n < maxSentFrames && blocked < len(c.need) {
 		s := c.need[blocked]
 		if s.done || !s.needs() {
@@ -67,6 +68,7 @@ func (c *conn) compose(now int64) []byte {
 		}
 		frames[n] = f
 		n++
+		priority = min(priority, s.priority)
 	}
 	c.built = payload[:0]
 	if n == 0 {
@@ -85,7 +87,7 @@ func (c *conn) compose(now int64) []byte {
 	c.registry.media++
 	c.recovery.lastSent = now
 	c.stats.RepairPackets++
-	return c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.dcid, number, datapath.NumberLen, payload)
+	return c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.markDCID(c.dcid, priority), number, datapath.NumberLen, payload)
 }
 
 // unblock takes streams without credit out of the queue: MAX_DATA and MAX_STREAM_DATA put them back.

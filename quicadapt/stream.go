@@ -27,6 +27,7 @@ type FastStream struct {
 	source   uint64 // upstream stream ID
 	slot     uint8
 	opened   int64 // when
+	priority uint8 // of the publisher
 
 	// Guarded by c.mu.
 	claimed  bool

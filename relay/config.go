@@ -30,6 +30,9 @@ type Config struct {
 	Upstream *Upstream
 	// Null leaves packets on the wire unprotected: for labs alone. All parties need it.
 	Null bool
+	// PriorityCID takes the priority of each packet from the last byte of its connection ID, and writes it there, with
+	// peers that do so too; others are served as without. See quicadapt.Config. Default: off.
+	PriorityCID bool
 	// Drafts are the MoQ drafts to speak; default 16 and 14.
 	Drafts []int
 	// QUIC overrides the relay's QUIC configuration; EnableDatagrams is set and Allow0RTT cleared in any case.

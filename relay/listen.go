@@ -39,6 +39,14 @@ var (
 	_ fastConn = (*quicadapt.Conn)(nil)
 )
 
+// prioritized is what a connection offers in addition where there is a packet boundary. *quicadapt.Conn implements it.
+type prioritized interface {
+	SetStreamPriority(id quic.StreamID, priority uint8)
+	SendDatagramPriority(p []byte, priority uint8) error
+}
+
+var _ prioritized = (*quicadapt.Conn)(nil)
+
 // listener accepts connections on the relay's socket.
 type listener struct {
 	accept func(context.Context) (conn, error)
@@ -65,8 +73,10 @@ func listen(cfg *Config) (*listener, error) {
 }
 
 func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
-	if cfg.Datapath != nil || cfg.Null {
-		b, err := quicadapt.New(pc, quicadapt.Config{Datapath: cfg.Datapath, Null: cfg.Null, Logger: cfg.Logger})
+	if cfg.Datapath != nil || cfg.Null || cfg.PriorityCID {
+		b, err := quicadapt.New(pc, quicadapt.Config{
+			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Logger: cfg.Logger,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,7 @@ type relayCmd struct {
 	Interface     []string `placeholder:"NAME" help:"With ebpf: network interface to attach to; may be repeated. Default: those that have the address of --listen, or all but loopback if that is unspecified."`
 	upstreamFlags `group:"Upstream relay"`
 	Cipher        string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; all parties must use the same (default: ${default})."`
+	PriorityCID   bool          `name:"priority-cid" help:"Take the priority of each packet from its connection ID, and write it there, with publishers, subscribers and relays that have this option too; others are served as without."`
 	Cert          string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with the certificate. Default: a new self-signed one."`
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
@@ -122,7 +123,7 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
-	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, Logger: a.log}
+	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, PriorityCID: c.PriorityCID, Logger: a.log}
 	if cfg.Upstream, err = c.upstream(); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}

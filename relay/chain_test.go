@@ -16,11 +16,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/relay"
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/testutils/simnet"
 )
 
 // hop is a relay of a chain, and what belongs to it.
@@ -215,6 +217,7 @@ func relaysInARow(w *world, hops []*hop, d wire.Draft, fast bool, cfg relay.Conf
 		}
 		o := wire.ObjectDatagram{TrackAlias: a.alias, Group: g, ObjectID: 99, Priority: priority(g, 99), Payload: []byte("datagram")}
 		must(t, pub.SendDatagram(o.Append(nil, d)))
+		time.Sleep(20 * time.Millisecond) // a packet of its own
 	}
 	time.Sleep(5 * time.Second) // repairs
 	for i, h := range hops {
@@ -240,6 +243,48 @@ func relaysInARow(w *world, hops []*hop, d wire.Draft, fast bool, cfg relay.Conf
 	wg.Wait()
 	if len(pub.asks) > 0 {
 		t.Error("publisher was asked twice")
+	}
+}
+
+// TestPriorityPassesRelays: the publisher is stock, the relays tell each other priorities in connection IDs, and the
+// subscribers are stock again. What the first relay tells the second in userspace and by its datapath is what the publisher
+// said, and the second serves the subscribers as without.
+func TestPriorityPassesRelays(t *testing.T) {
+	for _, d := range []wire.Draft{wire.Draft14, wire.Draft16} {
+		for _, fast := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%v, datapath %v", d, fast), func(t *testing.T) {
+				inChain(t, 2, func(w *world, hops []*hop) {
+					told, others := make(map[byte]int), 0
+					w.lossy.tap = func(p simnet.Packet) {
+						if len(p.Data) <= datapath.CIDLen || p.Data[0]&0x80 != 0 {
+							return
+						}
+						switch last := p.Data[datapath.CIDLen]; {
+						case p.From.String() == hops[0].addr.String() && p.To.String() == hops[1].addr.String():
+							told[last]++
+						case p.To.String() == hops[0].addr.String() && last != 0:
+							others++ // nothing of importance is said upwards
+						}
+					}
+					relaysInARow(w, hops, d, fast, relay.Config{PriorityCID: true}, 0.02)
+					w.lossy.mu.Lock()
+					defer w.lossy.mu.Unlock()
+					for g := range uint64(8) {
+						for f := range uint64(5) {
+							if p := uint8(g*31 + f*7); told[p] == 0 {
+								t.Errorf("no packet tells priority %d", p)
+							}
+						}
+						if p := uint8(g*31 + 99*7&0xff); told[p] == 0 {
+							t.Errorf("no packet tells priority %d, of a datagram", p)
+						}
+					}
+					if len(told) > 49 || others > 0 {
+						t.Errorf("%d priorities are told, of 48 and none; %d packets upwards: %v", len(told), others, told)
+					}
+				})
+			})
+		}
 	}
 }
 

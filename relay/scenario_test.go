@@ -22,10 +22,14 @@ type lossyRouter struct {
 	mu              sync.Mutex
 	rnd             *rand.Rand
 	loss, dup, late float64
+	tap             func(simnet.Packet)
 }
 
 func (r *lossyRouter) SendPacket(p simnet.Packet) error {
 	r.mu.Lock()
+	if r.tap != nil {
+		r.tap(p)
+	}
 	lost, dup, late := r.rnd.Float64() < r.loss, r.rnd.Float64() < r.dup, r.rnd.Float64() < r.late
 	r.mu.Unlock()
 	if lost {

@@ -111,12 +111,11 @@ func (u *upstream) run() {
 				failed = 0
 			}
 		}
-		u.set(nil, err)
-		wait := backoff(u.cfg.MinBackoff, u.cfg.MaxBackoff, failed, rand.Float64())
-		failed++
-		if r.ctx.Err() != nil {
+		if u.set(nil, err) {
 			return
 		}
+		wait := backoff(u.cfg.MinBackoff, u.cfg.MaxBackoff, failed, rand.Float64())
+		failed++
 		log.Warn("no connection to the upstream relay", "err", err, "again_in", wait)
 		pause := time.NewTimer(wait)
 		select {
@@ -191,8 +190,8 @@ func (u *upstream) resolve(ctx context.Context) (net.Addr, error) {
 	return &net.UDPAddr{IP: ips[0], Port: port}, nil
 }
 
-// set notes the session, or why there is none.
-func (u *upstream) set(p *peer, err error) {
+// set notes the session, or why there is none. It returns whether the relay is closing.
+func (u *upstream) set(p *peer, err error) (closing bool) {
 	u.relay.mu.Lock()
 	defer u.relay.mu.Unlock()
 	if p != nil {
@@ -204,6 +203,7 @@ func (u *upstream) set(p *peer, err error) {
 	}
 	close(u.changed)
 	u.changed = make(chan struct{})
+	return u.relay.stopped
 }
 
 // snapshot returns what Stats shows. It needs relay.mu.

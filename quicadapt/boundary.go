@@ -71,6 +71,9 @@ func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
 		b.ups = make([]*conn, b.limits.Upstreams)
 	}
 	b.tr = &quic.Transport{Conn: newPacketConn(b, pc), ConnContext: b.connContext}
+	if cfg.PriorityCID {
+		b.cidLen, b.tr.ConnectionIDGenerator = datapath.CIDLen, wildcardIDs{}
+	}
 	go b.loop()
 	return b, nil
 }
@@ -150,6 +153,11 @@ func (b *Boundary) prepare(tlsConf *tls.Config, quicConf *quic.Config, dialed *c
 				return nil
 			}
 			b.attribute(c, odcid.Bytes())
+		} else {
+			// Tells its first packets from those of another connection to the same address, as of one that it replaces.
+			b.mu.Lock()
+			c.peerCIDs[string(odcid.Bytes())] = 0
+			b.mu.Unlock()
 		}
 		c.mu.Lock()
 		c.setMaxSize(size)
@@ -256,7 +264,7 @@ func (b *Boundary) attribute(c *conn, odcid []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if scid, ok := b.initials.find(odcid); ok && odcid != nil {
-		c.peerCIDLen.Store(int32(len(scid)))
+		c.settlePeer(len(scid), isWildcard(scid))
 		c.peerCIDs[scid] = 0
 	}
 	b.conns[c] = struct{}{}

@@ -14,6 +14,10 @@ type Config struct {
 	// Null leaves 1-RTT packets on the wire unprotected. Both ends need it. For labs alone: anybody on the path can read
 	// and change everything, and anybody who can send from the peer's address can inject.
 	Null bool
+	// PriorityCID tells the priority of each packet in the last byte of its connection ID, to peers that have this option
+	// too; see Conn.SetStreamPriority. Such a peer is known by its connection IDs, of datapath.CIDLen bytes with a last
+	// one of 0, and others are served as without. Default: off.
+	PriorityCID bool
 	// MaxUnacked bounds the bytes of fast streams that one client has not acknowledged; default 16 MiB. A client that is
 	// further behind loses its streams.
 	MaxUnacked int

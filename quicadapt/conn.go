@@ -31,6 +31,7 @@ type conn struct {
 	localCIDs map[uint64]string // issued and not retired, by sequence number
 
 	peerCIDLen atomic.Int32 // -1 until known
+	marks      atomic.Bool  // both ends have PriorityCID
 
 	mu     sync.Mutex
 	closed bool
@@ -105,6 +106,9 @@ type conn struct {
 	datagramPackets *wire.ReplayWindow
 	stats           ConnStats
 
+	told     priorities
+	markedID [datapath.CIDLen]byte
+
 	frame  wire.Frame
 	opened wire.Opened
 	plain  []byte // payload of the packet at hand
@@ -137,10 +141,16 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 	c.maxAckDelay = defaultMaxAckDelay
 	c.peerCIDLen.Store(-1)
 	c.received.init()
-	if b.cfg.Null {
+	if b.cfg.Null || b.cfg.PriorityCID {
 		c.startTranslating()
 	}
 	return c
+}
+
+// settlePeer notes what the peer's first connection ID is like.
+func (c *conn) settlePeer(cidLen int, wildcard bool) {
+	c.peerCIDLen.Store(int32(cidLen))
+	c.marks.Store(c.b.cfg.PriorityCID && wildcard)
 }
 
 // startTranslating makes the numbers on the wire those of the space, from quic-go's next number on. The caller holds mu.

@@ -23,10 +23,12 @@ func (b *Boundary) input(buf []byte, n int, from netip.AddrPort) int {
 		return n
 	}
 	short := p[off:]
-	if x := b.byLocalCID(short); x != nil {
-		c = x
+	known := b.byLocalCID(short)
+	if known != nil {
+		c = known
 	}
 	if c == nil {
+		b.unmark(short, false)
 		return n
 	}
 	c.mu.Lock()
@@ -44,6 +46,7 @@ func (b *Boundary) input(buf []byte, n int, from netip.AddrPort) int {
 		b.wake()
 	}
 	if out == nil {
+		b.unmark(short, known != nil)
 		return n
 	}
 	return off + copy(buf[off:], out)
@@ -88,7 +91,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		return nil, false
 	}
 	c.followUpdates()
-	if !changed && c.wireIn.Suite() != wire.SuiteNull && o.Generation == c.quicInGen {
+	if !changed && !c.b.marked(p) && c.wireIn.Suite() != wire.SuiteNull && o.Generation == c.quicInGen {
 		return nil, false
 	}
 	for len(payload)+o.PNLen < 4 || len(payload) == 0 {
@@ -97,6 +100,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 	if len(p)-len(o.Payload)+len(payload) > room {
 		return p[:0], false // cannot happen with what filterIn adds; quic-go reads an empty packet as none
 	}
+	c.b.unmark(p, true)
 	out = c.quicIn.Seal(c.sealed[:0], c.quicInGen, p[1:1+cidLen], o.PacketNumber, o.PNLen, payload)
 	return out, false
 }

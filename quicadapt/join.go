@@ -84,7 +84,7 @@ func (c *conn) describe() *datapath.Client {
 	}
 	return &datapath.Client{
 		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize, MaxDatagram: c.maxDatagram,
-		Protection: c.protection(c.wireOut, secret, c.wireOutGen),
+		Protection: c.protection(c.wireOut, secret, c.wireOutGen), PriorityCID: c.marks.Load() && isWildcard(c.dcid),
 	}
 }
 
@@ -142,7 +142,7 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 
 // describeUpstream describes the connection as an upstream. The caller holds mu.
 func (c *conn) describeUpstream() *datapath.Upstream {
-	u := &datapath.Upstream{Remote: c.remote, Streams: 2, NextNumber: c.nextIn}
+	u := &datapath.Upstream{Remote: c.remote, Streams: 2, NextNumber: c.nextIn, PriorityCID: c.marks.Load()}
 	secret := c.secretClient
 	if c.dialed {
 		u.Streams, secret = 3, c.secretServer

@@ -3,6 +3,7 @@ package quicadapt
 import (
 	"net/netip"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -63,6 +64,11 @@ func (b *Boundary) byLocalCID(p []byte) *conn {
 	if len(p) < 1+b.cidLen {
 		return nil
 	}
+	if b.marked(p) {
+		var id [datapath.CIDLen]byte
+		copy(id[:datapath.CIDLen-1], p[1:])
+		return b.byCID[string(id[:])]
+	}
 	return b.byCID[string(p[1:1+b.cidLen])]
 }
 
@@ -77,7 +83,7 @@ func (b *Boundary) learnOut(c *conn, h *wire.LongHeader) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !c.dialed && c.peerCIDLen.Load() < 0 {
-		c.peerCIDLen.Store(int32(len(h.DCID)))
+		c.settlePeer(len(h.DCID), isWildcard(h.DCID))
 		c.peerCIDs[string(h.DCID)] = 0
 	}
 	if len(h.SCID) == b.cidLen && b.byCID[string(h.SCID)] == nil {
@@ -96,7 +102,7 @@ func (b *Boundary) learnIn(h *wire.LongHeader, from netip.AddrPort) *conn {
 	case c != nil && c.dialed && (h.Type == wire.LongInitial || h.Type == wire.LongHandshake):
 		// The server's first answer settles its connection ID; quic-go ignores packets with another one.
 		if c.peerCIDLen.Load() < 0 {
-			c.peerCIDLen.Store(int32(len(h.SCID)))
+			c.settlePeer(len(h.SCID), isWildcard(h.SCID))
 		}
 		c.peerCIDs[string(h.SCID)] = 0
 	case c == nil && h.Type == wire.LongInitial:

@@ -104,7 +104,7 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	for len(payload)+n < 4 {
 		payload = append(payload, 0)
 	}
-	out := c.wireOut.Seal(dst, c.wireOutGen, cid, number, n, payload)
+	out := c.wireOut.Seal(dst, c.wireOutGen, c.markDCID(cid, c.packetPriority(payload)), number, n, payload)
 	kind := recovery.Eliciting
 	switch {
 	case !eliciting || to != c.remote:

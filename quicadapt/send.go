@@ -108,6 +108,7 @@ func (c *conn) compose(now int64, probe bool) []byte {
 	var frames [maxSentFrames]sentFrame
 	n := 0
 	blocked := 0
+	priority := uint8(255)
 	for n < maxSentFrames && blocked < len(c.need) {
 		s := c.need[blocked]
 		if s.done || !s.needs() {
@@ -128,13 +129,14 @@ func (c *conn) compose(now int64, probe bool) []byte {
 		}
 		frames[n] = f
 		n++
+		priority = min(priority, s.priority)
 	}
 	if n == 0 {
 		c.unblock(blocked)
 		if !probe {
 			return nil
 		}
-		payload = wire.AppendPing(payload)
+		payload, priority = wire.AppendPing(payload), 0
 	}
 	c.built = payload[:0]
 	if probe {
@@ -142,7 +144,7 @@ func (c *conn) compose(now int64, probe bool) []byte {
 		c.stats.ProbePackets++
 	}
 	number := c.space.TakeNumber()
-	out := c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.dcid, number, datapath.NumberLen, payload)
+	out := c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.markDCID(c.dcid, priority), number, datapath.NumberLen, payload)
 	c.charge(len(out))
 	e := c.sent(number, now, len(out), recovery.Ours)
 	if e == nil { // the datapath took the last room for numbers meanwhile

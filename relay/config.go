@@ -26,8 +26,13 @@ type Config struct {
 	TLS *tls.Config
 	// Datapath forwards packets; nil: everything is forwarded in userspace. The caller closes it, after the relay.
 	Datapath datapath.Datapath
+	// Upstream is another relay, for tracks that nobody announced here; default: none.
+	Upstream *Upstream
 	// Null leaves packets on the wire unprotected: for labs alone. All parties need it.
 	Null bool
+	// PriorityCID takes the priority of each packet from the last byte of its connection ID, and writes it there, with
+	// peers that do so too; others are served as without. See quicadapt.Config. Default: off.
+	PriorityCID bool
 	// Drafts are the MoQ drafts to speak; default 16 and 14.
 	Drafts []int
 	// QUIC overrides the relay's QUIC configuration; EnableDatagrams is set and Allow0RTT cleared in any case.
@@ -76,6 +81,10 @@ func (c Config) withDefaults() (Config, error) {
 		if alpn := wire.Draft(d).ALPN(); !slices.Contains(c.TLS.NextProtos, alpn) {
 			c.TLS.NextProtos = append(c.TLS.NextProtos, alpn)
 		}
+	}
+	var err error
+	if c.Upstream, err = c.Upstream.withDefaults(c.TLS.NextProtos); err != nil {
+		return c, err
 	}
 	if c.QUIC == nil {
 		c.QUIC = &quic.Config{

@@ -89,7 +89,7 @@ func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
 	}
 	queue := s.peer.datagramQueue()
 	select {
-	case queue <- outDatagram{s, b}:
+	case queue <- outDatagram{s, b, o.Priority}:
 	default:
 		counts.add("datagram_queue_full", 1)
 		s.lost.Add(1)
@@ -114,8 +114,9 @@ func transcodeDatagram(o *wire.ObjectDatagram, alias uint64, from, to wire.Draft
 }
 
 type outDatagram struct {
-	s *subscriber
-	b []byte
+	s        *subscriber
+	b        []byte
+	priority uint8
 }
 
 // datagramQueue returns the queue of datagrams to the peer. The first call starts a goroutine that empties it, since
@@ -134,7 +135,11 @@ func (p *peer) sendDatagrams() {
 	for {
 		select {
 		case d := <-p.datagrams:
-			err := p.session.SendDatagram(d.b)
+			send := p.session.SendDatagram
+			if c, ok := p.conn.(prioritized); ok {
+				send = func(b []byte) error { return c.SendDatagramPriority(b, d.priority) }
+			}
+			err := send(d.b)
 			var size *quic.DatagramTooLargeError
 			switch {
 			case err == nil:

@@ -53,6 +53,10 @@ type world struct {
 	relay *relay.Relay
 	addr  *net.UDPAddr
 	hosts atomic.Uint32
+
+	mu    sync.Mutex
+	all   []*netsim.Host
+	trace netsim.Trace // of worlds that give it to their network
 }
 
 func newWorld(t *testing.T) *world {
@@ -109,11 +113,31 @@ func (w *world) address() netip.AddrPort {
 }
 
 func (w *world) host() (net.PacketConn, *net.UDPAddr) {
-	h, err := w.net.Host(w.address(), w.up, w.down)
-	if err != nil {
-		w.t.Error(err)
-	}
+	h := w.hostAt(w.address())
 	return h, h.LocalAddr().(*net.UDPAddr)
+}
+
+// hostAt makes a host with an address, which may be that of one that has closed.
+func (w *world) hostAt(a netip.AddrPort) *netsim.Host {
+	h, err := w.net.Host(a, w.up, w.down)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, h)
+	return h
+}
+
+// lose makes the links of all hosts lose a share of the packets that they send.
+func (w *world) lose(share float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	up := w.up
+	up.Loss = share
+	for _, h := range w.all {
+		h.Reshape(up, w.down)
+	}
 }
 
 // dial connects a stock quic-go client to the relay.
@@ -203,7 +227,18 @@ type rawStream struct {
 	err    error  // nil: it ended with FIN
 }
 
+// readStream reads the next stream that has anything on it: one that is reserved for the datapath and not used yet counts as
+// open when a later one is used.
 func readStream(w *world, s *moq.Session) rawStream {
+	w.t.Helper()
+	for {
+		if r := readAnyStream(w, s); len(r.data) > 0 || r.err == nil {
+			return r
+		}
+	}
+}
+
+func readAnyStream(w *world, s *moq.Session) rawStream {
 	w.t.Helper()
 	rs, err := s.AcceptDataStream(w.context())
 	if err != nil {
@@ -212,6 +247,9 @@ func readStream(w *world, s *moq.Session) rawStream {
 	_ = rs.SetReadDeadline(time.Now().Add(time.Minute))
 	var r rawStream
 	r.data, r.err = io.ReadAll(rs)
+	if len(r.data) == 0 && r.err != nil {
+		return r
+	}
 	if r.header, err = wire.ParseSubgroupHeader(r.data, s.Draft()); err != nil {
 		w.t.Fatalf("stream %x…: %v", r.data[:min(len(r.data), 40)], err)
 	}

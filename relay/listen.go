@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,9 +39,18 @@ var (
 	_ fastConn = (*quicadapt.Conn)(nil)
 )
 
+// prioritized is what a connection offers in addition where there is a packet boundary. *quicadapt.Conn implements it.
+type prioritized interface {
+	SetStreamPriority(id quic.StreamID, priority uint8)
+	SendDatagramPriority(p []byte, priority uint8) error
+}
+
+var _ prioritized = (*quicadapt.Conn)(nil)
+
 // listener accepts connections on the relay's socket.
 type listener struct {
 	accept func(context.Context) (conn, error)
+	dial   func(context.Context, net.Addr, *tls.Config, *quic.Config) (conn, error) // from the same socket
 	addr   net.Addr
 	close  func() error
 	totals func() quicadapt.ConnStats // of the packet boundary; nil without one
@@ -63,8 +73,10 @@ func listen(cfg *Config) (*listener, error) {
 }
 
 func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
-	if cfg.Datapath != nil || cfg.Null {
-		b, err := quicadapt.New(pc, quicadapt.Config{Datapath: cfg.Datapath, Null: cfg.Null, Logger: cfg.Logger})
+	if cfg.Datapath != nil || cfg.Null || cfg.PriorityCID {
+		b, err := quicadapt.New(pc, quicadapt.Config{
+			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Logger: cfg.Logger,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -79,8 +91,15 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 			}
 			return c, nil
 		}
+		dial := func(ctx context.Context, to net.Addr, tc *tls.Config, qc *quic.Config) (conn, error) {
+			c, err := b.Dial(ctx, to, tc, qc)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		}
 		return &listener{
-			accept: accept, addr: ln.Addr(), totals: b.Totals,
+			accept: accept, dial: dial, addr: ln.Addr(), totals: b.Totals,
 			close: func() error { return errors.Join(ln.Close(), b.Close()) },
 		}, nil
 	}
@@ -96,7 +115,14 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 		}
 		return c, nil
 	}
-	return &listener{accept: accept, addr: ln.Addr(), close: func() error {
+	dial := func(ctx context.Context, to net.Addr, tc *tls.Config, qc *quic.Config) (conn, error) {
+		c, err := tr.Dial(ctx, to, tc, qc)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	return &listener{accept: accept, dial: dial, addr: ln.Addr(), close: func() error {
 		err := errors.Join(ln.Close(), tr.Close())
 		if cfg.Conn == nil {
 			err = errors.Join(err, pc.Close())

@@ -24,6 +24,8 @@ type peer struct {
 	log     *slog.Logger
 	evict   evictions
 
+	isUpstream bool // the relay that we ask; set before the session starts
+
 	publishing sync.Once // then bound and upstream are set, and datagrams are read
 	bound      bool      // to the datapath, as a publisher
 	upstream   datapath.UpstreamID
@@ -38,13 +40,7 @@ type peer struct {
 
 // serve runs a session until it ends.
 func (r *Relay) serve(c conn) {
-	p := &peer{
-		relay: r, conn: c, log: r.cfg.Logger.With("remote", c.RemoteAddr().String()),
-		aliases: make(map[uint64]*track), added: make(chan struct{}), namespaces: make(map[string]struct{}),
-	}
-	if fc, ok := c.(fastConn); ok && r.cfg.Datapath != nil {
-		p.fast = fc
-	}
+	p := r.newPeer(c)
 	// Handlers may run before Accept returns.
 	ready := make(chan struct{})
 	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.SetupTimeout)
@@ -66,19 +62,51 @@ func (r *Relay) serve(c conn) {
 		p.log.Warn("session could not be set up", "error", err)
 		return
 	}
+	r.enterPeer(p, session)
+	close(ready)
+	p.log.Info("session started", "draft", p.draft.String())
+	p.acceptStreams()
+	r.removePeer(p)
+	p.log.Info("session ended", "cause", context.Cause(c.Context()))
+}
+
+func (r *Relay) newPeer(c conn) *peer {
+	p := &peer{
+		relay: r, conn: c, log: r.cfg.Logger.With("remote", c.RemoteAddr().String()),
+		aliases: make(map[uint64]*track), added: make(chan struct{}), namespaces: make(map[string]struct{}),
+	}
+	if fc, ok := c.(fastConn); ok && r.cfg.Datapath != nil {
+		p.fast = fc
+	}
+	return p
+}
+
+// enterPeer makes a peer's session one of the relay's, which Close ends.
+func (r *Relay) enterPeer(p *peer, session *moq.Session) {
 	p.session, p.draft = session, session.Draft()
 	r.mu.Lock()
 	r.peers[p] = struct{}{}
 	stopped := r.stopped
 	r.mu.Unlock()
-	close(ready)
 	if stopped {
 		_ = session.Close(moq.CodeNoError, "relay is shutting down")
 	}
-	p.log.Info("session started", "draft", p.draft.String())
-	p.acceptStreams()
-	r.removePeer(p)
-	p.log.Info("session ended", "cause", context.Cause(c.Context()))
+}
+
+// silent says of a publisher that does not answer what it is.
+func (p *peer) silent() string {
+	if p.isUpstream {
+		return "upstream relay does not answer: its publisher may not, or relays are in a loop"
+	}
+	return "publisher does not answer"
+}
+
+// gone says of a publisher whose connection has ended what it was.
+func (p *peer) gone() string {
+	if p.isUpstream {
+		return "upstream relay has gone"
+	}
+	return "publisher has gone"
 }
 
 // acceptStreams starts a reader for every stream of the peer, until the session ends.

@@ -24,6 +24,7 @@ type Relay struct {
 	closed  error
 	running sync.WaitGroup // goroutines of sessions, tracks and streams
 	counts  counts
+	up      *upstream // nil: none
 
 	mu         sync.Mutex
 	stopped    bool
@@ -49,6 +50,7 @@ func New(cfg Config) (*Relay, error) {
 		trackIDs: idPool{limit: datapath.Limits{}.WithDefaults().Tracks},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.up = newUpstream(r)
 	return r, nil
 }
 
@@ -58,6 +60,7 @@ func (r *Relay) Addr() net.Addr { return r.ln.addr }
 // Serve accepts publishers and subscribers until ctx ends, and returns its cause, or until Close, and returns ErrClosed.
 // Sessions go on until Close.
 func (r *Relay) Serve(ctx context.Context) error {
+	r.up.start()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(r.ctx, func() { cancel(ErrClosed) })

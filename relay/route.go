@@ -62,12 +62,16 @@ func (r *Relay) removePeer(p *peer) {
 }
 
 // publisher returns who announced the longest prefix of a namespace, and of those the one who did so last: a publisher
-// that comes back is there before the relay notices that it was gone. It needs r.mu.
+// that comes back is there before the relay notices that it was gone. If nobody did, it is the upstream relay, as far as it is
+// connected. It needs r.mu.
 func (r *Relay) publisher(namespace []string) *peer {
 	for n := len(namespace); n > 0; n-- {
 		if ps := r.namespaces[key(namespace[:n]...)]; len(ps) > 0 {
 			return ps[len(ps)-1]
 		}
+	}
+	if r.up != nil {
+		return r.up.peer
 	}
 	return nil
 }
@@ -79,6 +83,14 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		_ = req.Reject(moq.SubscribeInvalidRange, "the range ends before it starts")
 		return
 	}
+	timeout := time.NewTimer(r.cfg.SetupTimeout)
+	defer timeout.Stop()
+	if r.up != nil {
+		if err := r.up.admit(p, req, timeout.C); err != nil {
+			_ = req.Reject(err.Code, err.Reason)
+			return
+		}
+	}
 	t := r.enter(req.Namespace, req.Track)
 	if t == nil {
 		_ = req.Reject(moq.SubscribeTrackDoesNotExist,
@@ -86,12 +98,10 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		return
 	}
 	defer t.exit()
-	timeout := time.NewTimer(r.cfg.SetupTimeout)
-	defer timeout.Stop()
 	select {
 	case <-t.ready:
 	case <-timeout.C:
-		_ = req.Reject(moq.SubscribeTimeout, "publisher does not answer")
+		_ = req.Reject(moq.SubscribeTimeout, t.publisher.silent())
 		return
 	case <-req.Unsubscribed():
 		_ = req.Reject(moq.SubscribeInternal, "unsubscribed")
@@ -104,7 +114,7 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		case errors.As(t.err, &refused):
 			code, reason = refused.Code, refused.Reason
 		case errors.Is(t.err, context.DeadlineExceeded):
-			code, reason = moq.SubscribeTimeout, "publisher does not answer"
+			code, reason = moq.SubscribeTimeout, t.publisher.silent()
 		}
 		_ = req.Reject(code, reason)
 		return

@@ -153,6 +153,9 @@ func (w *sender) run() {
 	w.s.slow.Add(1)
 	// Eight urgencies for 256 priorities; within one, older streams come first.
 	w.out.SetPriority(int8(w.st.header.Priority>>5), false)
+	if c, ok := w.s.peer.conn.(prioritized); ok {
+		c.SetStreamPriority(w.out.StreamID(), w.st.header.Priority)
+	}
 	stop := context.AfterFunc(w.ctx, func() {
 		w.out.CancelWrite(quic.StreamErrorCode(resetCode(context.Cause(w.ctx))))
 		w.st.mu.Lock() // so that next is either before its check or in its wait

@@ -27,6 +27,8 @@ type Stats struct {
 	//	unknown_alias           stream or datagram of no track
 	//	datagram_too_large      for the subscriber's path; also datagram_queue_full, datagram_too_early, datagram_not_sent
 	Reasons map[string]uint64
+	// Upstream is about the connection to the upstream relay; nil without one.
+	Upstream *UpstreamStats `json:",omitempty"`
 	// Boundary has the sums over all connections so far; zero without a packet boundary.
 	Boundary quicadapt.ConnStats
 }
@@ -64,6 +66,7 @@ func (r *Relay) Stats() Stats {
 	}
 	r.mu.Lock()
 	s.Sessions = len(r.peers)
+	s.Upstream = r.up.snapshot()
 	tracks := slices.Collect(maps.Values(r.tracks))
 	r.mu.Unlock()
 	slices.SortFunc(tracks, func(a, b *track) int { return strings.Compare(a.key, b.key) })

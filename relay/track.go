@@ -111,7 +111,7 @@ func (t *track) run() {
 		var count uint64
 		t.code, count, t.reason = t.sub.Result()
 		if t.publisher.conn.Context().Err() != nil {
-			t.code, t.reason = moq.DoneInternal, "publisher has gone"
+			t.code, t.reason = moq.DoneInternal, t.publisher.gone()
 		}
 		t.remove()
 		t.awaitStreams(count)

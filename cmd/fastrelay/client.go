@@ -19,6 +19,7 @@ type clientFlags struct {
 	Namespace   string        `default:"clip" help:"MoQ namespace; slashes divide its parts (default: ${default})."`
 	Draft       int           `default:"16" enum:"14,16" help:"MoQ transport draft, 14 or 16 (default: ${default})."`
 	Cipher      string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; the relay must use the same (default: ${default})."`
+	PriorityCID bool          `name:"priority-cid" help:"Tell the priority of each packet in its connection ID; the relay needs the same option."`
 	CA          string        `name:"ca" type:"existingfile" xor:"trust" placeholder:"FILE" help:"PEM file with the relay's certificate (relay --write-cert writes it), or with its authority. Default: the system's authorities."`
 	Fingerprint string        `xor:"trust" placeholder:"SHA256" help:"Take the certificate with this fingerprint for the relay's; relay prints it."`
 	Insecure    bool          `xor:"trust" help:"Take anybody for the relay."`
@@ -62,7 +63,7 @@ func (f *clientFlags) dialer(a *app) (*dialer, error) {
 		return nil, err
 	}
 	warnNull(a, f.Cipher)
-	d.cfg = endpoint.DialConfig{Addr: addr, TLS: tc, Draft: wire.Draft(f.Draft), Null: f.Cipher == cipherNull, Timeout: f.Timeout}
+	d.cfg = endpoint.DialConfig{Addr: addr, TLS: tc, Draft: wire.Draft(f.Draft), Null: f.Cipher == cipherNull, PriorityCID: f.PriorityCID, Timeout: f.Timeout}
 	return d, nil
 }
 

@@ -61,6 +61,69 @@ func checkWhole(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// TestTwoRelays runs two relays in a row as processes, each with a simulated datapath, and sends the clip through both.
+func TestTwoRelays(t *testing.T) {
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "fastrelay")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	start := func(args ...string) *child {
+		c, err := startChild(t.Context(), here{dir}, bin, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.kill)
+		return c
+	}
+	relay := func(cert string, args ...string) (*child, string) {
+		c := start(append([]string{"relay", "--json", "--listen", "127.0.0.1:0", "--datapath=sim", "--write-cert", cert}, args...)...)
+		line, err := c.next(t.Context())
+		var e relayEvent
+		if err != nil || json.Unmarshal(line, &e) != nil || e.Address == "" {
+			t.Fatalf("relay said %s: %v", line, err)
+		}
+		return c, e.Address
+	}
+	top, topAddr := relay("top.pem")
+	edge, edgeAddr := relay("edge.pem", "--upstream", topAddr, "--upstream-ca", "top.pem")
+	publisher := start("--json", "publish", "--relay", topAddr, "--ca", "top.pem", "--duration", "2s")
+	if err := publisher.await(t.Context(), "announced"); err != nil {
+		t.Fatal(err)
+	}
+	subscribe := exec.CommandContext(t.Context(), bin, "subscribe", "--relay", edgeAddr, "--ca", "edge.pem", "--out", "received.mp4")
+	subscribe.Dir = dir
+	if out, err := subscribe.CombinedOutput(); err != nil {
+		t.Fatalf("subscribe: %v\n%s", err, out)
+	}
+	if report, err := media.Verify(filepath.Join(dir, "received.mp4")); err != nil {
+		t.Error(err)
+	} else {
+		t.Logf("%+v", report)
+	}
+	for name, c := range map[string]*child{"top": top, "edge": edge} {
+		var last relayEvent
+		if err := c.stop(t.Context(), &last); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		// The relay's connection IDs are longer than a subscriber's, so full packets do not always fit to the second relay.
+		if b := last.Stats.Boundary; b.FastStreams < 140 || b.ForwardedBytes < b.RepairBytes {
+			t.Errorf("%s relay: %+v", name, last.Stats)
+		}
+		if up := last.Stats.Upstream; name == "edge" && (up == nil || up.Connections != 1) {
+			t.Errorf("upstream: %+v", up)
+		}
+	}
+}
+
+// here starts commands in a directory.
+type here struct{ dir string }
+
+func (h here) Start(c *exec.Cmd) error {
+	c.Dir = h.dir
+	return c.Start()
+}
+
 // TestThreeProcesses runs relay, publisher and subscriber as README shows them, and an unknown namespace.
 func TestThreeProcesses(t *testing.T) {
 	dir := t.TempDir()

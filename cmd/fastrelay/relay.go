@@ -16,10 +16,12 @@ import (
 )
 
 type relayCmd struct {
-	Listen        string        `default:"127.0.0.1:4433" placeholder:"ADDR" help:"UDP address to listen on, host:port; port 0 takes a free one (default: ${default})."`
-	Datapath      string        `default:"auto" enum:"auto,ebpf,sim,none" help:"What forwards packets: the kernel (ebpf: root, and --cipher=null as of now), its simulation in this process (sim), or nothing but the relay itself (none). auto takes ebpf where it can, otherwise none."`
-	Interface     []string      `placeholder:"NAME" help:"With ebpf: network interface to attach to; may be repeated. Default: those that have the address of --listen, or all but loopback if that is unspecified."`
+	Listen        string   `default:"127.0.0.1:4433" placeholder:"ADDR" help:"UDP address to listen on, host:port; port 0 takes a free one (default: ${default})."`
+	Datapath      string   `default:"auto" enum:"auto,ebpf,sim,none" help:"What forwards packets: the kernel (ebpf: root, and --cipher=null as of now), its simulation in this process (sim), or nothing but the relay itself (none). auto takes ebpf where it can, otherwise none."`
+	Interface     []string `placeholder:"NAME" help:"With ebpf: network interface to attach to; may be repeated. Default: those that have the address of --listen, or all but loopback if that is unspecified."`
+	upstreamFlags `group:"Upstream relay"`
 	Cipher        string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; all parties must use the same (default: ${default})."`
+	PriorityCID   bool          `name:"priority-cid" help:"Take the priority of each packet from its connection ID, and write it there, with publishers, subscribers and relays that have this option too; others are served as without."`
 	Cert          string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with the certificate. Default: a new self-signed one."`
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
@@ -36,6 +38,11 @@ func (*relayCmd) Help() string {
   fastrelay publish --ca relay.pem &
   fastrelay subscribe --ca relay.pem --out received.mp4
 
+Relays stand in a row: what nobody announced here is subscribed to at --upstream, once for all subscribers. Publishers are
+announced at the top of the row; nothing is announced upwards.
+
+  fastrelay relay --listen 127.0.0.1:4434 --upstream 127.0.0.1:4433 --upstream-ca relay.pem
+
 With --json it prints one line when it listens, one for --stats-interval, and one at the end.`
 }
 
@@ -46,6 +53,7 @@ type relayEvent struct {
 	Datapath    string       `json:"datapath,omitempty"`
 	Cipher      string       `json:"cipher,omitempty"`
 	Interfaces  []string     `json:"interfaces,omitempty"`
+	Upstream    string       `json:"upstream,omitempty"`
 	Fingerprint string       `json:"fingerprint,omitempty"` // of the certificate, for the clients' --fingerprint
 	Why         string       `json:"why,omitempty"`         // the datapath was chosen
 	Stats       *relay.Stats `json:"stats,omitempty"`
@@ -116,14 +124,17 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
-	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull,
+	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, PriorityCID: c.PriorityCID,
 		PacketSize: c.PacketSize, Logger: a.log}
+	if cfg.Upstream, err = c.upstream(); err != nil {
+		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+	}
 	if r.relay, err = relay.New(cfg); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}
 	r.listening = relayEvent{
 		Event: "listening", Address: pc.LocalAddr().String(), Datapath: r.backend.name, Cipher: c.Cipher,
-		Interfaces: r.backend.interfaces, Fingerprint: endpoint.Fingerprint(cert), Why: r.backend.why,
+		Interfaces: r.backend.interfaces, Upstream: c.Upstream, Fingerprint: endpoint.Fingerprint(cert), Why: r.backend.why,
 	}
 	return r, nil
 }
@@ -187,6 +198,9 @@ func (a *app) describe(e relayEvent) {
 	}
 	if e.Why != "" {
 		fmt.Fprintf(a.out, " (%s)", e.Why)
+	}
+	if e.Upstream != "" {
+		fmt.Fprintf(a.out, "\nupstream relay %s", e.Upstream)
 	}
 	fmt.Fprintf(a.out, "\ncipher %s\nfingerprint %s\n", e.Cipher, e.Fingerprint)
 }

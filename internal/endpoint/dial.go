@@ -32,6 +32,8 @@ type DialConfig struct {
 	Draft wire.Draft
 	// Null leaves packets unprotected on the wire; the relay must do so too. For labs alone.
 	Null bool
+	// PriorityCID tells the relay the priority of each packet in its connection ID; see quicadapt.Config.
+	PriorityCID bool
 	// PacketConn is the socket, which the connection owns from then on; default: a UDP socket on any free port.
 	PacketConn net.PacketConn
 	// Timeout bounds the handshake and the setup; default DefaultTimeout.
@@ -44,7 +46,9 @@ type Conn struct {
 	moq   moq.QUIC
 	draft wire.Draft
 	null  bool
-	close func() error // of what is below the connection
+
+	adapted *quicadapt.Conn // the same; nil without a packet boundary
+	close   func() error    // of what is below the connection
 }
 
 // quicConfig has room for a stream per frame of several tracks and for a group of video in flight: limits that the relay
@@ -85,8 +89,8 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errDialTimeout)
 	defer cancel()
 	var err error
-	if cfg.Null {
-		err = c.dialNull(ctx, pc, cfg.Addr, tc, cfg.Timeout)
+	if cfg.Null || cfg.PriorityCID {
+		err = c.dialAdapted(ctx, pc, &cfg, tc)
 	} else {
 		err = c.dialStock(ctx, pc, cfg.Addr, tc, cfg.Timeout)
 	}
@@ -109,17 +113,17 @@ func (c *Conn) dialStock(ctx context.Context, pc net.PacketConn, addr net.Addr, 
 	return nil
 }
 
-func (c *Conn) dialNull(ctx context.Context, pc net.PacketConn, addr net.Addr, tc *tls.Config, timeout time.Duration) error {
-	b, err := quicadapt.New(pc, quicadapt.Config{Null: true})
+func (c *Conn) dialAdapted(ctx context.Context, pc net.PacketConn, cfg *DialConfig, tc *tls.Config) error {
+	b, err := quicadapt.New(pc, quicadapt.Config{Null: cfg.Null, PriorityCID: cfg.PriorityCID})
 	if err != nil {
 		return errors.Join(err, closeSocket(pc))
 	}
 	c.close = b.Close
-	conn, err := b.Dial(ctx, addr, tc, quicConfig(timeout))
+	conn, err := b.Dial(ctx, cfg.Addr, tc, quicConfig(cfg.Timeout))
 	if err != nil {
 		return errors.Join(err, c.close())
 	}
-	c.quic, c.moq = conn.Conn, conn
+	c.quic, c.moq, c.adapted = conn.Conn, conn, conn
 	return nil
 }
 

@@ -155,6 +155,9 @@ func (s *publication) write(ctx context.Context, stream *quic.SendStream, q <-ch
 		delta := m.location.Object
 		if first {
 			stream.SetPriority(urgency(o.Priority), false)
+			if c := s.player.conn.adapted; c != nil {
+				c.SetStreamPriority(stream.StreamID(), o.Priority)
+			}
 			h := wire.SubgroupHeader{
 				TrackAlias: s.alias, Group: m.location.Group, Subgroup: o.Subgroup, SubgroupMode: wire.SubgroupExplicit, Priority: o.Priority,
 			}
@@ -216,7 +219,11 @@ func (s *publication) writeDatagrams(ctx context.Context, q <-chan message) {
 				TrackAlias: s.alias, Group: m.location.Group, ObjectID: m.location.Object,
 				Priority: m.event.object().Priority, Payload: m.payload,
 			}
-			err := s.player.session.SendDatagram(d.Append(nil, s.player.conn.draft))
+			b, send := d.Append(nil, s.player.conn.draft), s.player.session.SendDatagram
+			if c := s.player.conn.adapted; c != nil {
+				send = func(b []byte) error { return c.SendDatagramPriority(b, d.Priority) }
+			}
+			err := send(b)
 			var large *quic.DatagramTooLargeError
 			if errors.As(err, &large) {
 				s.player.cfg.Logger.Warn("object is too large for a datagram of this path", "bytes", len(m.payload))

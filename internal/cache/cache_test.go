@@ -58,7 +58,7 @@ func TestEviction(t *testing.T) {
 	}
 	o := object(5, 10, 0)
 	b.Add(o, 0)
-	b.Grow(o, 100_000) // more than fits
+	b.Grow(o, 100_000)                      // more than fits
 	if n := c.Bytes(); n != Overhead+1000 { // a's group 1
 		t.Errorf("%d bytes are held", n)
 	}

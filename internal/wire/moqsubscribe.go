@@ -241,6 +241,17 @@ func ParseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
 	return u, c.done("REQUEST_UPDATE")
 }
 
+// DeliveryTimeout returns the publisher's delivery timeout in milliseconds: a parameter in draft 14, a track extension in
+// draft 16; see DeliveryTimeout.
+func (s *SubscribeOK) DeliveryTimeout(d Draft) (ms uint64, err error) {
+	if d == Draft14 {
+		return DeliveryTimeout(s.Params)
+	}
+	var hs []ExtensionHeader
+	_ = ParseExtensions(s.TrackExtensions, Draft16, func(e ExtensionHeader) bool { hs = append(hs, e); return true }) // parsed before
+	return DeliveryTimeout(hs)
+}
+
 // ParamDeliveryTimeout is a message parameter of both drafts (section "DELIVERY TIMEOUT Parameter").
 const ParamDeliveryTimeout = 0x02
 

@@ -43,6 +43,11 @@ type Config struct {
 	WriteTimeout time.Duration
 	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
 	SetupTimeout time.Duration
+	// CacheBytes bounds the memory of all objects that are held for FETCH, streams in progress included; default 64 MiB,
+	// negative: there is no cache.
+	CacheBytes int64
+	// CacheAge is how long an object is held at most; default 30 s.
+	CacheAge time.Duration
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
 }
@@ -84,6 +89,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxStreams = or(c.MaxStreams, 4096)
 	c.WriteTimeout = or(c.WriteTimeout, 10*time.Second)
 	c.SetupTimeout = or(c.SetupTimeout, 10*time.Second)
+	c.CacheBytes = or(c.CacheBytes, 64<<20)
+	if c.CacheAge <= 0 {
+		c.CacheAge = 30 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -48,6 +48,7 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 	if o.DefaultPriority {
 		o.Priority = t.sub.DefaultPriority
 	}
+	t.holdDatagram(o)
 	l := moq.Location{Group: o.Group, Object: o.ObjectID}
 	t.mu.Lock()
 	defer t.mu.Unlock()

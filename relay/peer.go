@@ -59,6 +59,13 @@ func (r *Relay) serve(c conn) {
 			}
 		},
 		Update: func(req *moq.Request) { <-ready; r.update(p, req) },
+		Fetch: func(req *moq.FetchRequest) {
+			<-ready
+			if p.session != nil && r.begin() {
+				defer r.running.Done()
+				r.fetch(p, req)
+			}
+		},
 	})
 	cancel()
 	if err != nil {

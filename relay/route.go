@@ -86,30 +86,43 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		return
 	}
 	defer t.exit()
-	timeout := time.NewTimer(r.cfg.SetupTimeout)
-	defer timeout.Stop()
-	select {
-	case <-t.ready:
-	case <-timeout.C:
-		_ = req.Reject(moq.SubscribeTimeout, "publisher does not answer")
-		return
-	case <-req.Unsubscribed():
-		_ = req.Reject(moq.SubscribeInternal, "unsubscribed")
-		return
-	}
-	if t.err != nil {
-		code, reason := uint64(moq.SubscribeInternal), "publisher cannot be reached"
-		var refused *moq.SubscribeError
-		switch {
-		case errors.As(t.err, &refused):
-			code, reason = refused.Code, refused.Reason
-		case errors.Is(t.err, context.DeadlineExceeded):
-			code, reason = moq.SubscribeTimeout, "publisher does not answer"
-		}
+	if err := t.await(req.Unsubscribed()); err != nil {
+		code, reason := refusal(err)
 		_ = req.Reject(code, reason)
 		return
 	}
 	t.serve(p, req)
+}
+
+// await waits for the publisher's answer, and returns why the track cannot be had.
+func (t *track) await(gone <-chan struct{}) error {
+	timeout := time.NewTimer(t.relay.cfg.SetupTimeout)
+	defer timeout.Stop()
+	select {
+	case <-t.ready:
+		return t.err
+	case <-timeout.C:
+		return context.DeadlineExceeded
+	case <-gone:
+		return errLeft
+	}
+}
+
+// refusal returns what is said to who wants something of a track, in codes of SUBSCRIBE_ERROR and FETCH_ERROR.
+func refusal(err error) (code uint64, reason string) {
+	var subscribe *moq.SubscribeError
+	var fetch *moq.FetchError
+	switch {
+	case errors.As(err, &subscribe):
+		return subscribe.Code, subscribe.Reason
+	case errors.As(err, &fetch):
+		return fetch.Code, fetch.Reason
+	case errors.Is(err, context.DeadlineExceeded):
+		return moq.SubscribeTimeout, "publisher does not answer"
+	case errors.Is(err, errLeft):
+		return moq.SubscribeInternal, "unsubscribed"
+	}
+	return moq.SubscribeInternal, "publisher cannot be reached"
 }
 
 // enter returns the track, subscribing to it upstream if nobody has yet, and counts the caller in until it calls

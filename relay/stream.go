@@ -46,6 +46,9 @@ type stream struct {
 	partial []byte // of an object's header
 	skip    uint64 // bytes of the payload that follow
 
+	firstHeld cached
+	held      *cached // the last object, which is in the cache or was; nil before the first one
+
 	mu       sync.Mutex
 	grown    sync.Cond
 	finished bool
@@ -74,6 +77,12 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 		if err == nil {
 			st.header = h
 			break
+		}
+		if errors.Is(err, wire.ErrStreamType) {
+			err = p.session.DeliverFetch(rs, st.tail.data[:n])
+			if err == nil {
+				return
+			}
 		}
 		if !errors.Is(err, wire.ErrShort) {
 			p.violation(fmt.Errorf("data stream %d: %w", st.id, err))
@@ -114,6 +123,7 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 			p.violation(fmt.Errorf("data stream %d: %w", st.id, err))
 			rs.CancelRead(codeCancelled)
 		}
+		st.unhold()
 		st.finish(err, code)
 		return
 	}
@@ -140,6 +150,7 @@ func (st *stream) read(n int, err error) error {
 		}
 		if n == len(c.data) {
 			next := &chunk{data: make([]byte, laterChunk)}
+			st.grownBy(laterChunk)
 			st.mu.Lock()
 			c.next = next
 			st.mu.Unlock()
@@ -175,6 +186,9 @@ func (st *stream) parse(c *chunk, from, to int) error {
 		}
 		if err != nil {
 			return err
+		}
+		if had > 0 {
+			o.Extensions = slices.Clone(o.Extensions) // they are in partial, and the cache keeps them
 		}
 		from += n - had
 		st.skip = o.PayloadLen

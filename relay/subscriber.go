@@ -56,9 +56,7 @@ func (t *track) serve(p *peer, req *moq.Request) {
 	s.ctx, s.cancel = context.WithCancelCause(p.conn.Context())
 	defer s.cancel(nil)
 	largest := t.join(s)
-	if p.draft == wire.Draft16 {
-		req.TrackExtensions = t.sub.TrackExtensions
-	}
+	req.TrackExtensions, req.DeliveryTimeout = t.extensionsFor(p.draft), t.sub.DeliveryTimeout
 	var err error
 	if s.alias, err = req.Accept(largest); err != nil {
 		s.leave()
@@ -85,6 +83,18 @@ func (t *track) serve(p *peer, req *moq.Request) {
 	s.senders.Wait()
 	_ = req.Done(code, s.opened.Load(), reason) // fails only with the session
 	p.log.Info("subscription ended", "track", t.name, "reason", reason)
+}
+
+// extensionsFor returns the track's extension headers for a peer. Draft 14 has none; what it has in their place is made one.
+func (t *track) extensionsFor(d wire.Draft) []byte {
+	switch {
+	case d == wire.Draft14:
+		return nil
+	case t.publisher.draft == wire.Draft14 && t.sub.DeliveryTimeout > 0:
+		timeout := wire.ExtensionHeader{Type: wire.ExtDeliveryTimeout, Value: uint64(t.sub.DeliveryTimeout.Milliseconds())}
+		return wire.AppendExtensions(nil, []wire.ExtensionHeader{timeout}, d)
+	}
+	return t.sub.TrackExtensions
 }
 
 // join enters s into the track's subscribers and returns the largest object. Objects that begin afterwards are larger, or

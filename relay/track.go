@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/cache"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
@@ -57,6 +58,8 @@ type track struct {
 	content bool                 // largest is set
 	largest moq.Location         // largest object that has begun
 
+	cache *cache.Track[body] // nil: nothing is held; set before ready is closed
+
 	objects, bytes, datagrams atomic.Uint64
 }
 
@@ -98,6 +101,7 @@ func (t *track) run() {
 	if l := t.sub.Largest; l != nil {
 		t.content, t.largest = true, *l
 	}
+	t.openCache()
 	t.bind()
 	t.publisher.addAlias(t.sub.Alias, t)
 	close(t.ready)
@@ -117,6 +121,7 @@ func (t *track) run() {
 		t.awaitStreams(count)
 	}
 	t.close()
+	t.closeCache()
 	t.log.Info("track ended", "code", t.code, "reason", t.reason)
 	close(t.over)
 }
@@ -259,6 +264,7 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 // object notes that an object of a stream has begun, and starts the senders that waited for it.
 func (t *track) object(st *stream, o *wire.Object, at cursor) {
 	t.objects.Add(1)
+	st.hold(o, at, time.Now())
 	l := moq.Location{Group: st.header.Group, Object: o.ID}
 	t.mu.Lock()
 	defer t.mu.Unlock()

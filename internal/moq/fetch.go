@@ -340,6 +340,7 @@ func (s *Session) onFetchSent(id uint64) []byte {
 	s.fetching = nil
 	f.ID, f.message.RequestID = id, id
 	s.fetched[id] = f
+	s.fetchesTo = max(s.fetchesTo, id+1)
 	close(f.sent)
 	return f.message.Append(nil)
 }
@@ -417,8 +418,12 @@ func (s *Session) DeliverFetch(rs *quic.ReceiveStream, b []byte) error {
 	}
 	s.mu.Lock()
 	f := s.fetched[h.RequestID]
+	unknown := h.RequestID >= s.fetchesTo
 	closed := f == nil || f.closed
 	s.mu.Unlock()
+	if unknown {
+		return fmt.Errorf("%w: no FETCH has the request ID %d", wire.ErrMalformed, h.RequestID)
+	}
 	if closed {
 		rs.CancelRead(0x1) // CANCELLED
 		return nil

@@ -121,13 +121,14 @@ type Session struct {
 
 	sending sync.Mutex // held while a SUBSCRIBE is being sent; orders before mu
 
-	mu       sync.Mutex
-	requests map[uint64]*Request      // of the peer, from SUBSCRIBE to rejection or Done
-	subs     map[uint64]*Subscription // ours, from SUBSCRIBE to its end
-	starting *Subscription            // the one whose SUBSCRIBE is being sent
-	fetches  map[uint64]*FetchRequest // of the peer
-	fetched  map[uint64]*Fetch        // ours, until Close
-	fetching *Fetch                   // the one whose FETCH is being sent
+	mu        sync.Mutex
+	requests  map[uint64]*Request      // of the peer, from SUBSCRIBE to rejection or Done
+	subs      map[uint64]*Subscription // ours, from SUBSCRIBE to its end
+	starting  *Subscription            // the one whose SUBSCRIBE is being sent
+	fetches   map[uint64]*FetchRequest // of the peer
+	fetched   map[uint64]*Fetch        // ours, until Close
+	fetchesTo uint64                   // request ID of our last FETCH, plus one
+	fetching  *Fetch                   // the one whose FETCH is being sent
 	// likeLibrary: the peer writes SUBSCRIBE_OK as moqtransport does, and is taken to read and write FETCH as it does too.
 	likeLibrary bool
 	announced   int    // namespaces of the peer

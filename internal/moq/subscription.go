@@ -57,6 +57,8 @@ type Subscription struct {
 	TrackExtensions []byte    // of the track, in the encoding of draft 16 (draft-16, section "SUBSCRIBE_OK")
 	// DeliveryTimeout is the publisher's: a parameter in draft 14, a track extension in draft 16; 0: none.
 	DeliveryTimeout time.Duration
+	// MaxCacheDuration is how long the publisher lets objects be served from a cache, carried in the same way; 0: no limit.
+	MaxCacheDuration time.Duration
 
 	s        *Session
 	sent     chan struct{}
@@ -192,6 +194,9 @@ func (s *Session) onSubscribeOK(payload []byte) error {
 		return err
 	}
 	sub.DeliveryTimeout = milliseconds(timeout)
+	if ms, ok := m.MaxCacheDuration(s.draft); ok {
+		sub.MaxCacheDuration = max(milliseconds(ms), 1)
+	}
 	sub.Alias = m.TrackAlias
 	sub.DefaultPriority = m.DefaultPriority
 	sub.TrackExtensions = slices.Clone(m.TrackExtensions)

@@ -244,12 +244,27 @@ func ParseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
 // DeliveryTimeout returns the publisher's delivery timeout in milliseconds: a parameter in draft 14, a track extension in
 // draft 16; see DeliveryTimeout.
 func (s *SubscribeOK) DeliveryTimeout(d Draft) (ms uint64, err error) {
-	if d == Draft14 {
-		return DeliveryTimeout(s.Params)
+	return DeliveryTimeout(s.trackProperties(d))
+}
+
+// MaxCacheDuration returns how many milliseconds the publisher lets an object be cached (draft-16, section "MAX CACHE
+// DURATION"); ok is false if it does not say.
+func (s *SubscribeOK) MaxCacheDuration(d Draft) (ms uint64, ok bool) {
+	for _, p := range s.trackProperties(d) {
+		if p.Type == ExtMaxCacheDuration { // the parameter of draft 14 has the same number
+			return p.Value, true
+		}
 	}
-	var hs []ExtensionHeader
+	return 0, false
+}
+
+// trackProperties returns what is a parameter in draft 14 and a track extension in draft 16.
+func (s *SubscribeOK) trackProperties(d Draft) (hs []ExtensionHeader) {
+	if d == Draft14 {
+		return s.Params
+	}
 	_ = ParseExtensions(s.TrackExtensions, Draft16, func(e ExtensionHeader) bool { hs = append(hs, e); return true }) // parsed before
-	return DeliveryTimeout(hs)
+	return hs
 }
 
 // ParamDeliveryTimeout is a message parameter of both drafts (section "DELIVERY TIMEOUT Parameter").

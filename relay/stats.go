@@ -12,6 +12,8 @@ import (
 type Stats struct {
 	Sessions int          // now
 	Tracks   []TrackStats // now, in order of their names
+	// CacheBytes is what the cache holds now.
+	CacheBytes int64
 	// Reasons counts why something did not take the fast path, or was not delivered. With a datapath they begin with its
 	// own (datapath.Reason); the relay's are
 	//
@@ -25,6 +27,8 @@ type Stats struct {
 	//	publisher_reset         stream that the publisher reset
 	//	malformed_extensions    object that could not be transcoded
 	//	unknown_alias           stream or datagram of no track
+	//	fetch_from_cache        FETCH that the cache had whole; fetch_from_publisher: it had to be passed on
+	//	fetch_reset             FETCH whose stream was reset
 	//	datagram_too_large      for the subscriber's path; also datagram_queue_full, datagram_too_early, datagram_not_sent
 	Reasons map[string]uint64
 	// Boundary has the sums over all connections so far; zero without a packet boundary.
@@ -61,6 +65,9 @@ func (r *Relay) Stats() Stats {
 	}
 	if r.ln.totals != nil {
 		s.Boundary = r.ln.totals()
+	}
+	if r.cache != nil {
+		s.CacheBytes = r.cache.Bytes()
 	}
 	r.mu.Lock()
 	s.Sessions = len(r.peers)

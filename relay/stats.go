@@ -22,6 +22,7 @@ type Stats struct {
 	//	upstream_not_bound      publisher refused by the datapath; also track_, client_ and subscription_not_bound
 	//	track_not_unbound       removal that failed; also subscription_not_unbound, evict_failed
 	//	too_far_behind          stream that was reset because its subscriber was too slow
+	//	delivery_timeout        stream that was reset, or datagram that was not sent, because its object was too old
 	//	too_many_streams        stream that was not opened because its subscriber has too many
 	//	subscriber_stopped      stream that the subscriber stopped
 	//	publisher_reset         stream that the publisher reset

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/quicadapt"
@@ -46,6 +47,8 @@ type stream struct {
 	partial []byte // of an object's header
 	skip    uint64 // bytes of the payload that follow
 
+	base      uint64    // offset of the last chunk in the stream
+	lastAt    time.Time // when the last object began
 	firstHeld cached
 	held      *cached // the last object, which is in the cache or was; nil before the first one
 
@@ -154,6 +157,7 @@ func (st *stream) read(n int, err error) error {
 			st.mu.Lock()
 			c.next = next
 			st.mu.Unlock()
+			st.base += uint64(len(c.data))
 			st.tail, c, n = next, next, 0
 		}
 		var k int
@@ -191,6 +195,7 @@ func (st *stream) parse(c *chunk, from, to int) error {
 			o.Extensions = slices.Clone(o.Extensions) // they are in partial, and the cache keeps them
 		}
 		from += n - had
+		st.lastAt = time.Now()
 		st.skip = o.PayloadLen
 		st.track.object(st, &o, cursor{c, from})
 		st.partial = st.partial[:0]
@@ -232,9 +237,10 @@ func (st *stream) finish(err error, code uint64) {
 	for _, f := range fast {
 		if err != nil {
 			_ = f.fs.Reset(code)
-		} else {
-			_ = f.fs.Close() // fails only if the subscriber stopped it
+			continue
 		}
+		_ = f.fs.Close() // fails only if the subscriber stopped it
+		st.expireFast(f)
 	}
 }
 
@@ -242,11 +248,12 @@ func (st *stream) finish(err error, code uint64) {
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	s.opened.Add(1)
 	s.fast.Add(1)
-	if s.leaving {
+	if s.leaving || !s.wants(st.header.Group) {
+		// The datapath opened it before it knew.
 		_ = fs.Reset(codeCancelled)
 		return
 	}
-	f := fastSender{s, fs}
+	f := fastSender{s: s, fs: fs}
 	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil {
 		st.failFast(f, err)
 		return
@@ -254,6 +261,18 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	st.mu.Lock()
 	st.fast = append(st.fast[:len(st.fast):len(st.fast)], f)
 	st.mu.Unlock()
+}
+
+// expireFast resets a fast stream that has not arrived when its last object is of no use any more. Whether earlier ones have
+// arrived in time only their sender knows.
+func (st *stream) expireFast(f fastSender) {
+	f.s.track.mu.Lock()
+	timeout := f.s.timeout
+	f.s.track.mu.Unlock()
+	if timeout == 0 {
+		return
+	}
+	time.AfterFunc(time.Until(st.lastAt.Add(timeout)), func() { _ = f.fs.Reset(codeDeliveryTimeout) }) // nothing if it has arrived
 }
 
 // failFast gives a fast stream up.
@@ -268,7 +287,7 @@ func (st *stream) failFast(f fastSender, err error) {
 	st.mu.Unlock()
 }
 
-// drop ends the senders of a subscriber that leaves.
+// drop ends the senders of a subscriber that does not want the stream any more.
 func (st *stream) drop(s *subscriber) {
 	var fast []fastSender
 	var idle []*sender
@@ -285,6 +304,11 @@ func (st *stream) drop(s *subscriber) {
 		}
 		return w.s == s
 	})
+	for _, w := range st.senders {
+		if w.s == s {
+			w.cancel(errUnwanted)
+		}
+	}
 	st.mu.Unlock()
 	st.grown.Broadcast()
 	for _, f := range fast {

@@ -264,7 +264,7 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 // object notes that an object of a stream has begun, and starts the senders that waited for it.
 func (t *track) object(st *stream, o *wire.Object, at cursor) {
 	t.objects.Add(1)
-	st.hold(o, at, time.Now())
+	st.hold(o, at, st.lastAt)
 	l := moq.Location{Group: st.header.Group, Object: o.ID}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -272,4 +272,5 @@ func (t *track) object(st *stream, o *wire.Object, at cursor) {
 		t.content, t.largest = true, l
 	}
 	st.activate(o, at)
+	st.expect(o, at)
 }

@@ -24,6 +24,8 @@ type relayCmd struct {
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
 	Keylog        string        `placeholder:"FILE" help:"Append the connections' secrets to a file, for Wireshark."`
+	CacheSize     int           `default:"64" placeholder:"MIB" help:"Memory for objects that are held to answer FETCH, in MiB; 0: none are held (default: ${default})."`
+	CacheAge      time.Duration `default:"30s" placeholder:"DURATION" help:"How long an object is held at most (default: ${default})."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -115,7 +117,11 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
-	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, Logger: a.log}
+	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, Logger: a.log,
+		CacheBytes: int64(c.CacheSize) << 20, CacheAge: c.CacheAge}
+	if c.CacheSize <= 0 {
+		cfg.CacheBytes = -1
+	}
 	if r.relay, err = relay.New(cfg); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}

@@ -22,11 +22,12 @@ type lossyRouter struct {
 	mu              sync.Mutex
 	rnd             *rand.Rand
 	loss, dup, late float64
+	silent          string // address of a host that sends nothing any more
 }
 
 func (r *lossyRouter) SendPacket(p simnet.Packet) error {
 	r.mu.Lock()
-	lost, dup, late := r.rnd.Float64() < r.loss, r.rnd.Float64() < r.dup, r.rnd.Float64() < r.late
+	lost, dup, late := p.From.String() == r.silent || r.rnd.Float64() < r.loss, r.rnd.Float64() < r.dup, r.rnd.Float64() < r.late
 	r.mu.Unlock()
 	if lost {
 		return nil

@@ -40,6 +40,8 @@ func (c *control) incoming(msgType uint64, payload []byte) error {
 			return s.onFetchCancel(payload)
 		case wire.MsgFetchOK:
 			return s.onFetchOK(payload)
+		case wire.MsgSubscribeUpdate:
+			return s.onUpdate(payload)
 		}
 	}
 	if err := wire.ValidateControl(msgType, payload, s.draft, c.setup); err != nil {
@@ -57,8 +59,6 @@ func (c *control) incoming(msgType uint64, payload []byte) error {
 		return s.onSubscribe(payload)
 	case wire.MsgUnsubscribe:
 		return s.onUnsubscribe(payload)
-	case wire.MsgSubscribeUpdate:
-		return s.onUpdate(payload)
 	case wire.MsgSubscribeOK:
 		return s.onSubscribeOK(payload)
 	case wire.MsgFetchError:

@@ -229,6 +229,7 @@ func TestParseSubscribeUpdate(t *testing.T) {
 		{"to group 0", Draft14, "06 04 00 00 01 07 00 00", &SubscribeUpdate{RequestID: 6, Subscription: 4, Priority: &priority, Forward: &forward, HasStart: true, HasEnd: true}},
 		{"forward", Draft14, "06 04 05 02 00 07 02 00", nil},
 		{"nothing", Draft16, "06 04 00", &SubscribeUpdate{RequestID: 6, Subscription: 4}},
+		{"as moqtransport writes it in draft 16", Draft16, "06 04 00 00 00 07 00 00", &SubscribeUpdate{RequestID: 6, Subscription: 4, Priority: &priority, Forward: &forward, HasStart: true}},
 		{"forward alone", Draft16, "06 04 01 10 00", &SubscribeUpdate{RequestID: 6, Subscription: 4, Forward: &forward}},
 		{"priority and range", Draft16, "06 04 02 20 07 01 04 04 05 02 08", &SubscribeUpdate{RequestID: 6, Subscription: 4, Priority: &priority, HasStart: true, StartGroup: 5, StartObject: 2, HasEnd: true, EndGroup: 8}},
 		{"filter", Draft16, "06 04 01 21 01 09", nil},

@@ -208,8 +208,19 @@ type SubscribeUpdate struct {
 }
 
 // ParseSubscribeUpdate reads the payload of the message (draft-14, section "SUBSCRIBE_UPDATE"; draft-16, section
-// "REQUEST_UPDATE"). Errors wrap ErrMalformed.
+// "REQUEST_UPDATE"). moqtransport v0.9.0 writes draft 14's in draft 16 as well, so that what is no whole message of draft 16 is
+// taken for one of draft 14. Errors wrap ErrMalformed.
 func ParseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
+	u, err := parseSubscribeUpdate(payload, d)
+	if d != Draft14 && err != nil {
+		if u14, err14 := parseSubscribeUpdate(payload, Draft14); err14 == nil {
+			return u14, nil
+		}
+	}
+	return u, err
+}
+
+func parseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
 	c := controlReader{moqReader: moqReader{b: payload}, draft: d}
 	u := SubscribeUpdate{RequestID: c.varint(), Subscription: c.varint()}
 	if d == Draft14 {
@@ -237,6 +248,9 @@ func ParseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
 			u.StartGroup, u.StartObject = s.StartGroup, s.StartObject
 			u.HasEnd, u.EndGroup = s.FilterType == FilterAbsoluteRange, s.EndGroup
 		}
+	}
+	if c.err == nil && !c.short && len(c.rest()) > 0 {
+		c.fail("bytes after the parameters")
 	}
 	return u, c.done("REQUEST_UPDATE")
 }

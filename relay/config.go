@@ -39,6 +39,9 @@ type Config struct {
 	MaxBacklog int
 	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
 	MaxStreams int
+	// MaxFastStreams bounds the streams in progress of one publisher for which the datapath keeps an entry, so that one publisher
+	// cannot fill its table; what is left of further ones is sent by userspace. Default 4096.
+	MaxFastStreams int
 	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
 	WriteTimeout time.Duration
 	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
@@ -87,6 +90,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Linger = or(c.Linger, time.Second)
 	c.MaxBacklog = or(c.MaxBacklog, 16<<20)
 	c.MaxStreams = or(c.MaxStreams, 4096)
+	c.MaxFastStreams = or(c.MaxFastStreams, 4096)
 	c.WriteTimeout = or(c.WriteTimeout, 10*time.Second)
 	c.SetupTimeout = or(c.SetupTimeout, 10*time.Second)
 	c.CacheBytes = or(c.CacheBytes, 64<<20)

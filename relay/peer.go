@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -24,8 +25,9 @@ type peer struct {
 	log     *slog.Logger
 	evict   evictions
 
-	publishing sync.Once // then bound and upstream are set, and datagrams are read
-	bound      bool      // to the datapath, as a publisher
+	reading    atomic.Int32 // streams of bound tracks that are being read
+	publishing sync.Once    // then bound and upstream are set, and datagrams are read
+	bound      bool         // to the datapath, as a publisher
 	upstream   datapath.UpstreamID
 
 	mu        sync.Mutex

@@ -21,6 +21,7 @@ type Stats struct {
 	//	late_join               stream that had begun when the subscriber joined
 	//	upstream_not_bound      publisher refused by the datapath; also track_, client_ and subscription_not_bound
 	//	track_not_unbound       removal that failed; also subscription_not_unbound, evict_failed
+	//	too_many_fast_streams   stream beyond Config.MaxFastStreams
 	//	too_far_behind          stream that was reset because its subscriber was too slow
 	//	delivery_timeout        stream that was reset, or datagram that was not sent, because its object was too old
 	//	too_many_streams        stream that was not opened because its subscriber has too many

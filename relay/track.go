@@ -212,14 +212,19 @@ func (t *track) begin(st *stream) bool {
 	}
 	slow = slow && len(st.fast) == 0
 	t.mu.Unlock()
+	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
+		slow = true
+		t.relay.counts.add("too_many_fast_streams", 1)
+	}
 	if slow {
 		t.settle(st)
 	}
 	return true
 }
 
-// settle makes sure that the datapath leaves a stream alone which it has opened for nobody. It may not have seen its start
-// at all, in a packet that it could not read, and must not take a retransmission for it.
+// settle makes sure that the datapath leaves a stream alone: one that it has opened for nobody, since it may not have seen its start
+// at all, in a packet that it could not read, and must not take a retransmission for it; and one too many of its publisher,
+// which its senders finish.
 func (t *track) settle(st *stream) {
 	key := datapath.StreamKey{Upstream: t.upstream, Client: datapath.NoClient, Stream: st.id}
 	if err := t.relay.cfg.Datapath.Evict([]datapath.StreamKey{key}); err != nil {
@@ -235,6 +240,7 @@ func (t *track) end(st *stream) {
 	t.signal()
 	t.mu.Unlock()
 	if t.bound {
+		t.publisher.reading.Add(-1)
 		t.publisher.evictLater(t.upstream, st.id)
 	}
 }

@@ -192,19 +192,15 @@ func (r *Relay) update(p *peer, req *moq.Request) {
 		s.halt(errUnwanted)
 		s.sending, s.halt = context.WithCancelCause(s.ctx)
 	}
-	var unwanted []*stream
 	for st := range t.streams {
 		switch {
 		case resumed:
 			t.attach(s, st, false)
 		case !s.wants(st.header.Group):
-			unwanted = append(unwanted, st)
+			st.drop(s) // under the lock: the next update may attach it again
 		}
 	}
 	t.mu.Unlock()
-	for _, st := range unwanted {
-		st.drop(s)
-	}
 	select {
 	case <-s.accepted:
 		t.bindSubscriber(s)

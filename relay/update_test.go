@@ -278,3 +278,68 @@ func TestDeliveryTimeout(t *testing.T) {
 		}
 	}
 }
+
+// TestRejoinDatagrams has two subscriptions of one peer to a track of datagrams, of which one leaves and comes back: each gets what was sent
+// while it was there, once, by the datapath or by the relay.
+func TestRejoinDatagrams(t *testing.T) {
+	inFastWorld(t, func(w *world, _ *sim.Sim) {
+		t := w.t
+		pub := w.publisher(wire.Draft14, "live")
+		s, _ := w.session(wire.Draft14, nil)
+		stays := w.subscribe(s, moq.SubscribeOptions{})
+		alias := (<-pub.asks).alias
+		got := make(chan wire.ObjectDatagram, 1000)
+		go func() {
+			for {
+				b, err := s.ReceiveDatagram(s.Context())
+				if err != nil {
+					return
+				}
+				o, err := wire.ParseObjectDatagram(b, wire.Draft14)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- o
+			}
+		}()
+		sleep(t, 1)
+		next := uint64(0)
+		send := func(subs ...*moq.Subscription) {
+			t.Helper()
+			for range 3 {
+				must(t, pub.SendDatagram((&wire.ObjectDatagram{TrackAlias: alias, Group: next / 4, ObjectID: next % 4, Payload: []byte("x")}).Append(nil, wire.Draft14)))
+				sleep(t, 1)
+				seen := make(map[uint64]int)
+				for len(got) > 0 {
+					o := <-got
+					seen[o.TrackAlias]++
+					if o.Group != next/4 || o.ObjectID != next%4 {
+						t.Errorf("got %d/%d for %d/%d", o.Group, o.ObjectID, next/4, next%4)
+					}
+				}
+				for _, sub := range subs {
+					if seen[sub.Alias] != 1 {
+						t.Errorf("datagram %d came %d times for alias %d", next, seen[sub.Alias], sub.Alias)
+					}
+				}
+				if len(seen) != len(subs) {
+					t.Errorf("datagram %d came for aliases %v", next, seen)
+				}
+				next++
+			}
+		}
+		send(stays)
+		for range 3 {
+			comes := w.subscribe(s, moq.SubscribeOptions{})
+			sleep(t, 1)
+			send(stays, comes)
+			must(t, stays.Unsubscribe())
+			sleep(t, 1)
+			send(comes)
+			stays = comes
+		}
+		if s := subscribers(w.relay); s[0].ForwardedDatagrams == 0 {
+			t.Errorf("nothing was forwarded: %+v", s)
+		}
+	})
+}

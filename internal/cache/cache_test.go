@@ -167,3 +167,15 @@ func TestModel(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkAdd is what an object costs the goroutine that reads its stream, eviction included.
+func BenchmarkAdd(b *testing.B) {
+	c := New[int](64<<20, time.Hour)
+	tr := c.Track(Location{}, 0)
+	objects := make([]Object[int], b.N)
+	b.ReportAllocs()
+	for i := range objects {
+		objects[i].Location = Location{uint64(i / 50), uint64(i % 50)}
+		tr.Add(&objects[i], 2048)
+	}
+}

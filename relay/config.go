@@ -48,10 +48,18 @@ type Config struct {
 	MaxBacklog int
 	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
 	MaxStreams int
+	// MaxFastStreams bounds the streams in progress of one publisher for which the datapath keeps an entry, so that one publisher
+	// cannot fill its table; what is left of further ones is sent by userspace. Default 4096.
+	MaxFastStreams int
 	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
 	WriteTimeout time.Duration
 	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
 	SetupTimeout time.Duration
+	// CacheBytes bounds the memory of all objects that are held for FETCH, streams in progress included; default 64 MiB,
+	// negative: there is no cache.
+	CacheBytes int64
+	// CacheAge is how long an object is held at most; default 30 s.
+	CacheAge time.Duration
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
 }
@@ -107,8 +115,13 @@ func (c Config) withDefaults() (Config, error) {
 	c.Linger = or(c.Linger, time.Second)
 	c.MaxBacklog = or(c.MaxBacklog, 16<<20)
 	c.MaxStreams = or(c.MaxStreams, 4096)
+	c.MaxFastStreams = or(c.MaxFastStreams, 4096)
 	c.WriteTimeout = or(c.WriteTimeout, 10*time.Second)
 	c.SetupTimeout = or(c.SetupTimeout, 10*time.Second)
+	c.CacheBytes = or(c.CacheBytes, 64<<20)
+	if c.CacheAge <= 0 {
+		c.CacheAge = 30 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -48,6 +49,7 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 	if o.DefaultPriority {
 		o.Priority = t.sub.DefaultPriority
 	}
+	t.holdDatagram(o)
 	l := moq.Location{Group: o.Group, Object: o.ObjectID}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,7 +75,7 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 	}
 }
 
-// sendDatagram queues a datagram for the subscriber's peer.
+// sendDatagram queues a datagram for the subscriber's peer. It needs track.mu.
 func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
 	counts := &s.track.relay.counts
 	var b []byte
@@ -87,9 +89,13 @@ func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
 			return
 		}
 	}
+	var due time.Time
+	if s.timeout > 0 {
+		due = time.Now().Add(s.timeout)
+	}
 	queue := s.peer.datagramQueue()
 	select {
-	case queue <- outDatagram{s, b, o.Priority}:
+	case queue <- outDatagram{s, b, o.Priority, due}:
 	default:
 		counts.add("datagram_queue_full", 1)
 		s.lost.Add(1)
@@ -117,6 +123,7 @@ type outDatagram struct {
 	s        *subscriber
 	b        []byte
 	priority uint8
+	due      time.Time // afterwards it is of no use; zero: never
 }
 
 // datagramQueue returns the queue of datagrams to the peer. The first call starts a goroutine that empties it, since
@@ -135,6 +142,11 @@ func (p *peer) sendDatagrams() {
 	for {
 		select {
 		case d := <-p.datagrams:
+			if !d.due.IsZero() && time.Now().After(d.due) {
+				p.relay.counts.add("delivery_timeout", 1)
+				d.s.lost.Add(1)
+				continue
+			}
 			send := p.session.SendDatagram
 			if c, ok := p.conn.(prioritized); ok {
 				send = func(b []byte) error { return c.SendDatagramPriority(b, d.priority) }

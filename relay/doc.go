@@ -11,7 +11,8 @@
 // With a Datapath the relay binds tracks and subscribers to it and lets it send what it can. Everything else, and without
 // a Datapath everything, goes through quic-go. Which of the two a stream takes is decided once for each subscriber.
 //
-// What is not there: a cache (a subscription starts with what is live), FETCH, TRACK_STATUS, SUBSCRIBE_NAMESPACE, and
-// PUBLISH, which moqtransport does not speak: publishers announce namespaces and wait to be subscribed to. All four are
-// answered with an error.
+// Objects are held for a while, as the chunks that streams were read into, to answer FETCH; subscriptions get what is live.
+//
+// What is not there: TRACK_STATUS, SUBSCRIBE_NAMESPACE, and PUBLISH, which moqtransport does not speak: publishers announce
+// namespaces and wait to be subscribed to. All three are answered with an error. docs/relay.md tells the rest.
 package relay

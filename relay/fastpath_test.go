@@ -20,15 +20,19 @@ import (
 // inFastWorld is inWorld with a simulated datapath at the relay's socket, and real packet protection.
 func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 	t.Helper()
+	inFastWorldWith(t, relay.Config{}, test)
+}
+
+func inFastWorldWith(t *testing.T, cfg relay.Config, test func(*world, *sim.Sim)) {
+	t.Helper()
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		pc, addr := w.host()
 		w.addr = addr
 		s := sim.New(sim.Config{Port: uint16(addr.Port)})
-		r, err := relay.New(relay.Config{
-			Conn: s.Wrap(pc), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Datapath: s,
-		})
+		cfg.Conn, cfg.TLS, cfg.Datapath = s.Wrap(pc), &tls.Config{Certificates: []tls.Certificate{cert}}, s
+		r, err := relay.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -129,6 +129,17 @@ func (w *world) hostAt(a netip.AddrPort) *netsim.Host {
 	return h
 }
 
+// die cuts a host off.
+func (w *world) die(a net.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.all {
+		if h.LocalAddr().String() == a.String() {
+			h.Die()
+		}
+	}
+}
+
 // lose makes the links of all hosts lose a share of the packets that they send.
 func (w *world) lose(share float64) {
 	w.mu.Lock()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/quic-go/quic-go"
 )
 
 // aliasTimeout is how long a stream may precede the SUBSCRIBE_OK that names its track.
@@ -26,8 +28,9 @@ type peer struct {
 
 	isUpstream bool // the relay that we ask; set before the session starts
 
-	publishing sync.Once // then bound and upstream are set, and datagrams are read
-	bound      bool      // to the datapath, as a publisher
+	reading    atomic.Int32 // streams of bound tracks that are being read
+	publishing sync.Once    // then bound and upstream are set, and datagrams are read
+	bound      bool         // to the datapath, as a publisher
 	upstream   datapath.UpstreamID
 
 	mu        sync.Mutex
@@ -55,6 +58,13 @@ func (r *Relay) serve(c conn) {
 			}
 		},
 		Update: func(req *moq.Request) { <-ready; r.update(p, req) },
+		Fetch: func(req *moq.FetchRequest) {
+			<-ready
+			if p.session != nil && r.begin() {
+				defer r.running.Done()
+				r.fetch(p, req)
+			}
+		},
 	})
 	cancel()
 	if err != nil {
@@ -99,6 +109,14 @@ func (p *peer) silent() string {
 		return "upstream relay does not answer: its publisher may not, or relays are in a loop"
 	}
 	return "publisher does not answer"
+}
+
+// prioritize sets the priority of a stream to the peer, in QUIC and, where they are told there, in connection IDs.
+func (p *peer) prioritize(s *quic.SendStream, priority uint8) {
+	s.SetPriority(int8(priority>>5), false) // eight urgencies for 256 priorities; within one, older streams come first
+	if c, ok := p.conn.(prioritized); ok {
+		c.SetStreamPriority(s.StreamID(), priority)
+	}
 }
 
 // gone says of a publisher whose connection has ended what it was.

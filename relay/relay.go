@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/cache"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/quic-go/quic-go"
 )
@@ -32,6 +33,8 @@ type Relay struct {
 	namespaces map[string][]*peer // who publishes it, oldest first
 	tracks     map[string]*track
 	trackIDs   idPool
+
+	cache *cache.Cache[body] // nil: there is none
 }
 
 // New makes a relay and opens its socket. It accepts connections once Serve is called.
@@ -51,6 +54,10 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.up = newUpstream(r)
+	if cfg.CacheBytes > 0 {
+		r.cache = cache.New[body](cfg.CacheBytes, cfg.CacheAge)
+		r.running.Go(r.expireCache)
+	}
 	return r, nil
 }
 

@@ -83,13 +83,9 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		_ = req.Reject(moq.SubscribeInvalidRange, "the range ends before it starts")
 		return
 	}
-	timeout := time.NewTimer(r.cfg.SetupTimeout)
-	defer timeout.Stop()
-	if r.up != nil {
-		if err := r.up.admit(p, req, timeout.C); err != nil {
-			_ = req.Reject(err.Code, err.Reason)
-			return
-		}
+	if err := r.admit(p, req.Namespace, req.Track, req.Unsubscribed()); err != nil {
+		_ = req.Reject(err.Code, err.Reason)
+		return
 	}
 	t := r.enter(req.Namespace, req.Track)
 	if t == nil {
@@ -98,28 +94,53 @@ func (r *Relay) subscribe(p *peer, req *moq.Request) {
 		return
 	}
 	defer t.exit()
-	select {
-	case <-t.ready:
-	case <-timeout.C:
-		_ = req.Reject(moq.SubscribeTimeout, t.publisher.silent())
-		return
-	case <-req.Unsubscribed():
-		_ = req.Reject(moq.SubscribeInternal, "unsubscribed")
-		return
-	}
-	if t.err != nil {
-		code, reason := uint64(moq.SubscribeInternal), "publisher cannot be reached"
-		var refused *moq.SubscribeError
-		switch {
-		case errors.As(t.err, &refused):
-			code, reason = refused.Code, refused.Reason
-		case errors.Is(t.err, context.DeadlineExceeded):
-			code, reason = moq.SubscribeTimeout, t.publisher.silent()
-		}
+	if err := t.await(req.Unsubscribed()); err != nil {
+		code, reason := t.refusal(err)
 		_ = req.Reject(code, reason)
 		return
 	}
 	t.serve(p, req)
+}
+
+// admit waits for the upstream relay, if a track may be its, and returns why it is not to be asked.
+func (r *Relay) admit(p *peer, namespace []string, track string, gone <-chan struct{}) *moq.SubscribeError {
+	if r.up == nil {
+		return nil
+	}
+	timeout := time.NewTimer(r.cfg.SetupTimeout)
+	defer timeout.Stop()
+	return r.up.admit(p, namespace, track, gone, timeout.C)
+}
+
+// await waits for the publisher's answer, and returns why the track cannot be had.
+func (t *track) await(gone <-chan struct{}) error {
+	timeout := time.NewTimer(t.relay.cfg.SetupTimeout)
+	defer timeout.Stop()
+	select {
+	case <-t.ready:
+		return t.err
+	case <-timeout.C:
+		return context.DeadlineExceeded
+	case <-gone:
+		return errLeft
+	}
+}
+
+// refusal returns what is said to who wants something of a track, in codes of SUBSCRIBE_ERROR and FETCH_ERROR.
+func (t *track) refusal(err error) (code uint64, reason string) {
+	var subscribe *moq.SubscribeError
+	var fetch *moq.FetchError
+	switch {
+	case errors.As(err, &subscribe):
+		return subscribe.Code, subscribe.Reason
+	case errors.As(err, &fetch):
+		return fetch.Code, fetch.Reason
+	case errors.Is(err, context.DeadlineExceeded):
+		return moq.SubscribeTimeout, t.publisher.silent()
+	case errors.Is(err, errLeft):
+		return moq.SubscribeInternal, "unsubscribed"
+	}
+	return moq.SubscribeInternal, "publisher cannot be reached"
 }
 
 // enter returns the track, subscribing to it upstream if nobody has yet, and counts the caller in until it calls

@@ -11,7 +11,10 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-var errBehind = errors.New("subscriber is too far behind")
+var (
+	errBehind  = errors.New("subscriber is too far behind")
+	errExpired = errors.New("object is older than its delivery timeout")
+)
 
 // sender copies a stream to one subscriber through quic-go. It runs on a goroutine of its own, which flow control blocks.
 type sender struct {
@@ -30,6 +33,51 @@ type sender struct {
 
 	// Guarded by st.mu.
 	owed, paid int
+	passed     uint64     // offset in the publisher's stream up to which everything has been sent
+	due        []deadline // of objects that have not been sent whole; only with a delivery timeout
+	expiry     *time.Timer
+}
+
+// deadline is when the object that ends at an offset of the publisher's stream is of no use any more.
+type deadline struct {
+	end uint64
+	at  time.Time
+}
+
+// expect sets the deadlines of an object that has begun, for those who have a delivery timeout (draft-14 and draft-16, section
+// "DELIVERY TIMEOUT Parameter"). It needs track.mu.
+func (st *stream) expect(o *wire.Object, at cursor) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	end := st.base + uint64(at.off) + o.PayloadLen
+	for _, w := range st.senders {
+		if w.s.timeout == 0 || w.at.chunk == nil {
+			continue
+		}
+		w.due = append(w.due, deadline{end, st.lastAt.Add(w.s.timeout)})
+		if w.expiry == nil {
+			w.expiry = time.AfterFunc(time.Until(w.due[0].at), w.expire)
+		}
+	}
+}
+
+// expire ends a sender that has not sent an object in time, and otherwise waits for the next deadline.
+func (w *sender) expire() {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	w.expiry = nil
+	n := 0
+	for n < len(w.due) && w.due[n].end <= w.passed {
+		n++
+	}
+	w.due = slices.Delete(w.due, 0, n)
+	switch {
+	case len(w.due) == 0:
+	case !time.Now().Before(w.due[0].at):
+		w.cancel(errExpired)
+	default:
+		w.expiry = time.AfterFunc(time.Until(w.due[0].at), w.expire)
+	}
 }
 
 // addSender gives s a sender: of all bytes of the stream, or, with whole false, of the objects from the next one on that
@@ -42,7 +90,7 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 		return
 	}
 	w := &sender{s: s, st: st}
-	w.ctx, w.cancel = context.WithCancelCause(s.ctx)
+	w.ctx, w.cancel = context.WithCancelCause(s.sending)
 	if transcode {
 		w.transcoder = &transcoder{from: st.track.publisher.draft, to: s.peer.draft}
 	}
@@ -60,6 +108,7 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 		return
 	}
 	w.at = cursor{st.tail, st.header.Len} // nothing but the header is published yet
+	w.passed = uint64(st.header.Len)
 	st.senders = append(st.senders, w)
 	st.mu.Unlock()
 	w.open()
@@ -92,6 +141,7 @@ func (st *stream) activate(o *wire.Object, at cursor) {
 		first.Extensions = slices.Clone(o.Extensions)
 		first.Payload = nil
 		w.first, w.subgroup, w.objects, w.at = &first, subgroup, st.objects, at
+		w.passed = st.base + uint64(at.off)
 		st.senders = append(st.senders, w)
 		w.open()
 		go w.run()
@@ -112,6 +162,10 @@ func (w *sender) finish() {
 	w.st.mu.Lock()
 	w.st.senders = slices.DeleteFunc(w.st.senders, func(o *sender) bool { return o == w })
 	w.s.backlog.Add(int64(w.paid - w.owed))
+	if w.expiry != nil {
+		w.expiry.Stop()
+	}
+	w.due = nil
 	w.st.mu.Unlock()
 	w.cancel(nil)
 	w.s.waiting.Add(-1)
@@ -151,11 +205,7 @@ func (w *sender) run() {
 	}
 	w.s.opened.Add(1)
 	w.s.slow.Add(1)
-	// Eight urgencies for 256 priorities; within one, older streams come first.
-	w.out.SetPriority(int8(w.st.header.Priority>>5), false)
-	if c, ok := w.s.peer.conn.(prioritized); ok {
-		c.SetStreamPriority(w.out.StreamID(), w.st.header.Priority)
-	}
+	w.s.peer.prioritize(w.out, w.st.header.Priority)
 	stop := context.AfterFunc(w.ctx, func() {
 		w.out.CancelWrite(quic.StreamErrorCode(resetCode(context.Cause(w.ctx))))
 		w.st.mu.Lock() // so that next is either before its check or in its wait
@@ -177,13 +227,15 @@ func (w *sender) run() {
 
 // lose counts a stream that did not arrive whole.
 func (w *sender) lose(err error) {
-	if w.s.ctx.Err() != nil {
-		return // the subscriber has left: nothing is lost
+	if cause := context.Cause(w.ctx); w.s.ctx.Err() != nil || errors.Is(cause, errUnwanted) {
+		return // the subscriber has left, or does not want it any more: nothing is lost
 	}
 	w.s.lost.Add(1)
 	counts := &w.st.track.relay.counts
 	var remote *quic.StreamError
 	switch {
+	case errors.Is(context.Cause(w.ctx), errExpired):
+		counts.add("delivery_timeout", 1)
 	case errors.Is(err, errBehind) || errors.Is(context.Cause(w.ctx), errBehind):
 		counts.add("too_far_behind", 1)
 	case errors.As(err, &remote) && remote.Remote:
@@ -205,7 +257,9 @@ func resetCode(err error) uint64 {
 		return reset.code
 	case errors.Is(err, errLeft):
 		return codeCancelled
-	case errors.Is(err, errBehind):
+	case errors.Is(err, errUnwanted):
+		return codeCancelled
+	case errors.Is(err, errBehind), errors.Is(err, errExpired):
 		return codeDeliveryTimeout
 	}
 	return codeInternal
@@ -254,6 +308,7 @@ func (w *sender) copy(prefix []byte) error {
 		}
 		w.st.mu.Lock()
 		w.paid += len(b)
+		w.passed += uint64(len(b))
 		w.s.backlog.Add(-int64(len(b)))
 		w.st.mu.Unlock()
 	}

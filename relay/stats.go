@@ -12,6 +12,8 @@ import (
 type Stats struct {
 	Sessions int          // now
 	Tracks   []TrackStats // now, in order of their names
+	// CacheBytes is what the cache holds now.
+	CacheBytes int64
 	// Reasons counts why something did not take the fast path, or was not delivered. With a datapath they begin with its
 	// own (datapath.Reason); the relay's are
 	//
@@ -19,12 +21,16 @@ type Stats struct {
 	//	late_join               stream that had begun when the subscriber joined
 	//	upstream_not_bound      publisher refused by the datapath; also track_, client_ and subscription_not_bound
 	//	track_not_unbound       removal that failed; also subscription_not_unbound, evict_failed
+	//	too_many_fast_streams   stream beyond Config.MaxFastStreams
 	//	too_far_behind          stream that was reset because its subscriber was too slow
+	//	delivery_timeout        stream that was reset, or datagram that was not sent, because its object was too old
 	//	too_many_streams        stream that was not opened because its subscriber has too many
 	//	subscriber_stopped      stream that the subscriber stopped
 	//	publisher_reset         stream that the publisher reset
 	//	malformed_extensions    object that could not be transcoded
 	//	unknown_alias           stream or datagram of no track
+	//	fetch_from_cache        FETCH that the cache had whole; fetch_from_publisher: it had to be passed on
+	//	fetch_reset             FETCH whose stream was reset
 	//	datagram_too_large      for the subscriber's path; also datagram_queue_full, datagram_too_early, datagram_not_sent
 	Reasons map[string]uint64
 	// Upstream is about the connection to the upstream relay; nil without one.
@@ -63,6 +69,9 @@ func (r *Relay) Stats() Stats {
 	}
 	if r.ln.totals != nil {
 		s.Boundary = r.ln.totals()
+	}
+	if r.cache != nil {
+		s.CacheBytes = r.cache.Bytes()
 	}
 	r.mu.Lock()
 	s.Sessions = len(r.peers)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/quicadapt"
@@ -46,6 +47,11 @@ type stream struct {
 	partial []byte // of an object's header
 	skip    uint64 // bytes of the payload that follow
 
+	base      uint64    // offset of the last chunk in the stream
+	lastAt    time.Time // when the last object began
+	firstHeld cached
+	held      *cached // the last object, which is in the cache or was; nil before the first one
+
 	mu       sync.Mutex
 	grown    sync.Cond
 	finished bool
@@ -74,6 +80,12 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 		if err == nil {
 			st.header = h
 			break
+		}
+		if errors.Is(err, wire.ErrStreamType) {
+			err = p.session.DeliverFetch(rs, st.tail.data[:n])
+			if err == nil {
+				return
+			}
 		}
 		if !errors.Is(err, wire.ErrShort) {
 			p.violation(fmt.Errorf("data stream %d: %w", st.id, err))
@@ -114,6 +126,7 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 			p.violation(fmt.Errorf("data stream %d: %w", st.id, err))
 			rs.CancelRead(codeCancelled)
 		}
+		st.unhold()
 		st.finish(err, code)
 		return
 	}
@@ -140,9 +153,11 @@ func (st *stream) read(n int, err error) error {
 		}
 		if n == len(c.data) {
 			next := &chunk{data: make([]byte, laterChunk)}
+			st.grownBy(laterChunk)
 			st.mu.Lock()
 			c.next = next
 			st.mu.Unlock()
+			st.base += uint64(len(c.data))
 			st.tail, c, n = next, next, 0
 		}
 		var k int
@@ -176,7 +191,11 @@ func (st *stream) parse(c *chunk, from, to int) error {
 		if err != nil {
 			return err
 		}
+		if had > 0 {
+			o.Extensions = slices.Clone(o.Extensions) // they are in partial, and the cache keeps them
+		}
 		from += n - had
+		st.lastAt = time.Now()
 		st.skip = o.PayloadLen
 		st.track.object(st, &o, cursor{c, from})
 		st.partial = st.partial[:0]
@@ -218,9 +237,10 @@ func (st *stream) finish(err error, code uint64) {
 	for _, f := range fast {
 		if err != nil {
 			_ = f.fs.Reset(code)
-		} else {
-			_ = f.fs.Close() // fails only if the subscriber stopped it
+			continue
 		}
+		_ = f.fs.Close() // fails only if the subscriber stopped it
+		st.expireFast(f)
 	}
 }
 
@@ -228,11 +248,12 @@ func (st *stream) finish(err error, code uint64) {
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	s.opened.Add(1)
 	s.fast.Add(1)
-	if s.leaving {
+	if s.leaving || !s.wants(st.header.Group) {
+		// The datapath opened it before it knew.
 		_ = fs.Reset(codeCancelled)
 		return
 	}
-	f := fastSender{s, fs}
+	f := fastSender{s: s, fs: fs}
 	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil {
 		st.failFast(f, err)
 		return
@@ -240,6 +261,17 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	st.mu.Lock()
 	st.fast = append(st.fast[:len(st.fast):len(st.fast)], f)
 	st.mu.Unlock()
+}
+
+// expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
+func (st *stream) expireFast(f fastSender) {
+	f.s.track.mu.Lock()
+	timeout := f.s.timeout
+	f.s.track.mu.Unlock()
+	if timeout == 0 {
+		return
+	}
+	f.fs.SetDeadline(st.lastAt.Add(timeout), codeDeliveryTimeout)
 }
 
 // failFast gives a fast stream up.
@@ -254,7 +286,7 @@ func (st *stream) failFast(f fastSender, err error) {
 	st.mu.Unlock()
 }
 
-// drop ends the senders of a subscriber that leaves.
+// drop ends the senders of a subscriber that does not want the stream any more.
 func (st *stream) drop(s *subscriber) {
 	var fast []fastSender
 	var idle []*sender
@@ -271,6 +303,11 @@ func (st *stream) drop(s *subscriber) {
 		}
 		return w.s == s
 	})
+	for _, w := range st.senders {
+		if w.s == s {
+			w.cancel(errUnwanted)
+		}
+	}
 	st.mu.Unlock()
 	st.grown.Broadcast()
 	for _, f := range fast {

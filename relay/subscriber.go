@@ -20,7 +20,10 @@ const (
 	codeDeliveryTimeout = 0x2
 )
 
-var errLeft = errors.New("subscriber has left")
+var (
+	errLeft     = errors.New("subscriber has left")
+	errUnwanted = errors.New("subscriber does not want it any more")
+)
 
 // subscriber is one peer's subscription to a track.
 type subscriber struct {
@@ -33,15 +36,18 @@ type subscriber struct {
 	accepted chan struct{} // closed when SUBSCRIBE_OK was sent; then alias is set
 	alias    uint64
 
-	senders sync.WaitGroup // of slow streams
-	backlog atomic.Int64   // bytes that wait in them
-	waiting atomic.Int32   // their number
+	senders sync.WaitGroup  // of slow streams
+	sending context.Context // of slow streams; ends with ctx or a pause; guarded by track.mu
+	halt    context.CancelCauseFunc
+	backlog atomic.Int64 // bytes that wait in them
+	waiting atomic.Int32 // their number
 
 	// Guarded by track.mu.
 	start    moq.Location
 	hasEnd   bool
 	last     uint64 // group, with hasEnd
 	priority uint8
+	timeout  time.Duration // of delivery; 0: none
 	paused   bool
 	leaving  bool
 	bound    bool // the datapath was asked to serve it
@@ -55,10 +61,9 @@ func (t *track) serve(p *peer, req *moq.Request) {
 	s := &subscriber{track: t, peer: p, req: req, accepted: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(p.conn.Context())
 	defer s.cancel(nil)
+	s.sending, s.halt = context.WithCancelCause(s.ctx)
 	largest := t.join(s)
-	if p.draft == wire.Draft16 {
-		req.TrackExtensions = t.sub.TrackExtensions
-	}
+	req.TrackExtensions, req.DeliveryTimeout = t.extensionsFor(p.draft), t.sub.DeliveryTimeout
 	var err error
 	if s.alias, err = req.Accept(largest); err != nil {
 		s.leave()
@@ -87,6 +92,18 @@ func (t *track) serve(p *peer, req *moq.Request) {
 	p.log.Info("subscription ended", "track", t.name, "reason", reason)
 }
 
+// extensionsFor returns the track's extension headers for a peer. Draft 14 has none; what it has in their place is made one.
+func (t *track) extensionsFor(d wire.Draft) []byte {
+	switch {
+	case d == wire.Draft14:
+		return nil
+	case t.publisher.draft == wire.Draft14 && t.sub.DeliveryTimeout > 0:
+		timeout := wire.ExtensionHeader{Type: wire.ExtDeliveryTimeout, Value: uint64(t.sub.DeliveryTimeout.Milliseconds())}
+		return wire.AppendExtensions(nil, []wire.ExtensionHeader{timeout}, d)
+	}
+	return t.sub.TrackExtensions
+}
+
 // join enters s into the track's subscribers and returns the largest object. Objects that begin afterwards are larger, or
 // belong to those that s has not asked for.
 func (t *track) join(s *subscriber) *moq.Location {
@@ -108,6 +125,7 @@ func (t *track) join(s *subscriber) *moq.Location {
 // filter sets what s wants (draft-14, section "Filter Types").
 func (s *subscriber) filter(o moq.SubscribeOptions, largest *moq.Location) {
 	s.priority, s.paused = o.Priority, o.Paused
+	s.setTimeout(o.DeliveryTimeout)
 	switch o.Filter {
 	case moq.FilterAbsoluteStart, moq.FilterAbsoluteRange:
 		s.start = o.Start
@@ -123,6 +141,14 @@ func (s *subscriber) filter(o moq.SubscribeOptions, largest *moq.Location) {
 	}
 }
 
+// setTimeout sets the delivery timeout: the smaller of the subscriber's and the publisher's counts. It needs track.mu.
+func (s *subscriber) setTimeout(d time.Duration) {
+	if p := s.track.sub.DeliveryTimeout; d == 0 || p > 0 && p < d {
+		d = p
+	}
+	s.timeout = d
+}
+
 // wants reports whether s wants objects of a group, wantsAll whether it wants all of them. Both need track.mu.
 func (s *subscriber) wants(group uint64) bool {
 	return !s.paused && group >= s.start.Group && (!s.hasEnd || group <= s.last)
@@ -132,7 +158,9 @@ func (s *subscriber) wantsAll(group uint64) bool {
 	return s.wants(group) && (group > s.start.Group || s.start.Object == 0)
 }
 
-// update applies a SUBSCRIBE_UPDATE to streams that begin from now on.
+// update applies a SUBSCRIBE_UPDATE. A pause and what is left of a narrowed subscription end streams in progress at once. A
+// subscription that is resumed goes on like one that joins at the largest object: with objects that begin from now on, those
+// of streams in progress by the slow path.
 func (r *Relay) update(p *peer, req *moq.Request) {
 	r.mu.Lock()
 	t := r.tracks[trackKey(req.Namespace, req.Track)]
@@ -148,12 +176,29 @@ func (r *Relay) update(p *peer, req *moq.Request) {
 	}
 	s := t.subs[i]
 	o := req.Options()
+	paused, resumed := o.Paused && !s.paused, !o.Paused && s.paused
 	s.priority, s.paused = o.Priority, o.Paused
+	s.setTimeout(o.DeliveryTimeout)
 	if o.Filter >= moq.FilterAbsoluteStart && s.start.Less(o.Start) {
 		s.start = o.Start
 	}
 	if o.Filter == moq.FilterAbsoluteRange && (!s.hasEnd || o.EndGroup < s.last) {
 		s.hasEnd, s.last = true, o.EndGroup
+	}
+	if next := (moq.Location{Group: t.largest.Group, Object: t.largest.Object + 1}); resumed && t.content && s.start.Less(next) {
+		s.start = next
+	}
+	if paused {
+		s.halt(errUnwanted)
+		s.sending, s.halt = context.WithCancelCause(s.ctx)
+	}
+	for st := range t.streams {
+		switch {
+		case resumed:
+			t.attach(s, st, false)
+		case !s.wants(st.header.Group):
+			st.drop(s) // under the lock: the next update may attach it again
+		}
 	}
 	t.mu.Unlock()
 	select {

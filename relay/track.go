@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/cache"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
@@ -57,6 +58,8 @@ type track struct {
 	content bool                 // largest is set
 	largest moq.Location         // largest object that has begun
 
+	cache *cache.Track[body] // nil: nothing is held; set before ready is closed
+
 	objects, bytes, datagrams atomic.Uint64
 }
 
@@ -98,6 +101,7 @@ func (t *track) run() {
 	if l := t.sub.Largest; l != nil {
 		t.content, t.largest = true, *l
 	}
+	t.openCache()
 	t.bind()
 	t.publisher.addAlias(t.sub.Alias, t)
 	close(t.ready)
@@ -117,6 +121,7 @@ func (t *track) run() {
 		t.awaitStreams(count)
 	}
 	t.close()
+	t.closeCache()
 	t.log.Info("track ended", "code", t.code, "reason", t.reason)
 	close(t.over)
 }
@@ -207,14 +212,19 @@ func (t *track) begin(st *stream) bool {
 	}
 	slow = slow && len(st.fast) == 0
 	t.mu.Unlock()
+	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
+		slow = true
+		t.relay.counts.add("too_many_fast_streams", 1)
+	}
 	if slow {
 		t.settle(st)
 	}
 	return true
 }
 
-// settle makes sure that the datapath leaves a stream alone which it has opened for nobody. It may not have seen its start
-// at all, in a packet that it could not read, and must not take a retransmission for it.
+// settle makes sure that the datapath leaves a stream alone: one that it has opened for nobody, since it may not have seen its start
+// at all, in a packet that it could not read, and must not take a retransmission for it; and one too many of its publisher,
+// which its senders finish.
 func (t *track) settle(st *stream) {
 	key := datapath.StreamKey{Upstream: t.upstream, Client: datapath.NoClient, Stream: st.id}
 	if err := t.relay.cfg.Datapath.Evict([]datapath.StreamKey{key}); err != nil {
@@ -230,6 +240,7 @@ func (t *track) end(st *stream) {
 	t.signal()
 	t.mu.Unlock()
 	if t.bound {
+		t.publisher.reading.Add(-1)
 		t.publisher.evictLater(t.upstream, st.id)
 	}
 }
@@ -259,6 +270,7 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 // object notes that an object of a stream has begun, and starts the senders that waited for it.
 func (t *track) object(st *stream, o *wire.Object, at cursor) {
 	t.objects.Add(1)
+	st.hold(o, at, st.lastAt)
 	l := moq.Location{Group: st.header.Group, Object: o.ID}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -266,4 +278,5 @@ func (t *track) object(st *stream, o *wire.Object, at cursor) {
 		t.content, t.largest = true, l
 	}
 	st.activate(o, at)
+	st.expect(o, at)
 }

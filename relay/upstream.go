@@ -216,13 +216,13 @@ func (u *upstream) snapshot() *UpstreamStats {
 }
 
 // admit waits until there is somebody to ask for a track: a publisher, or the upstream relay. It returns why there is
-// none when timeout comes or the subscriber leaves first, and refuses the upstream relay what it would be asked for itself.
-func (u *upstream) admit(p *peer, req *moq.Request, timeout <-chan time.Time) *moq.SubscribeError {
+// none when timeout comes or the asker has gone first, and refuses the upstream relay what it would be asked for itself.
+func (u *upstream) admit(p *peer, namespace []string, track string, gone <-chan struct{}, timeout <-chan time.Time) *moq.SubscribeError {
 	r := u.relay
-	k := trackKey(req.Namespace, req.Track)
+	k := trackKey(namespace, track)
 	for {
 		r.mu.Lock()
-		from := r.publisher(req.Namespace)
+		from := r.publisher(namespace)
 		if t := r.tracks[k]; t != nil {
 			from = t.publisher
 		}
@@ -238,7 +238,7 @@ func (u *upstream) admit(p *peer, req *moq.Request, timeout <-chan time.Time) *m
 		case <-changed:
 		case <-timeout:
 			return &moq.SubscribeError{Code: moq.SubscribeTimeout, Reason: fmt.Sprintf("upstream relay %s cannot be reached: %s", u.cfg.Addr, why)}
-		case <-req.Unsubscribed():
+		case <-gone:
 			return &moq.SubscribeError{Code: moq.SubscribeInternal, Reason: "unsubscribed"}
 		}
 	}

@@ -27,6 +27,8 @@ type relayCmd struct {
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
 	Keylog        string        `placeholder:"FILE" help:"Append the connections' secrets to a file, for Wireshark."`
 	PacketSize    int           `placeholder:"BYTES" help:"Size of packets to a peer before path MTU discovery has found more, 1200 to 1452, where all paths are known to carry it. Default: 1280."`
+	CacheSize     int           `default:"64" placeholder:"MIB" help:"Memory for objects that are held to answer FETCH, in MiB; 0: none are held (default: ${default})."`
+	CacheAge      time.Duration `default:"30s" placeholder:"DURATION" help:"How long an object is held at most (default: ${default})."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -125,7 +127,10 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
 	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, PriorityCID: c.PriorityCID,
-		PacketSize: c.PacketSize, Logger: a.log}
+		PacketSize: c.PacketSize, Logger: a.log, CacheBytes: int64(c.CacheSize) << 20, CacheAge: c.CacheAge}
+	if c.CacheSize <= 0 {
+		cfg.CacheBytes = -1
+	}
 	if cfg.Upstream, err = c.upstream(); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}

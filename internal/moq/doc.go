@@ -13,6 +13,10 @@
 // messages. A SUBSCRIBE reaches the library only when it has been answered: the library answers on the goroutine that
 // reads the control stream, and an answer may take a round trip to somebody else.
 //
-// Drafts 14 (ALPN "moq-00") and 16 ("moqt-16") are spoken. FETCH, TRACK_STATUS, SUBSCRIBE_NAMESPACE and GOAWAY are refused or
+// FETCH and SUBSCRIBE_UPDATE are handled here alone. In draft 16 the library writes and reads FETCH as in draft 14: a peer's
+// FETCH is taken in either form and answered in the same, and a peer whose SUBSCRIBE_OK looks like the library's gets ours in
+// its form.
+//
+// Drafts 14 (ALPN "moq-00") and 16 ("moqt-16") are spoken. TRACK_STATUS, SUBSCRIBE_NAMESPACE and GOAWAY are refused or
 // ignored; the library does not speak PUBLISH at all and ends the session when it gets one.
 package moq

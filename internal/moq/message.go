@@ -31,6 +31,19 @@ func (c *control) incoming(msgType uint64, payload []byte) error {
 			return answer()
 		}
 	}
+	// These the library does not get, and they may have a format that it does not know.
+	if c.setup {
+		switch msgType {
+		case wire.MsgFetch:
+			return s.onFetch(payload)
+		case wire.MsgFetchCancel:
+			return s.onFetchCancel(payload)
+		case wire.MsgFetchOK:
+			return s.onFetchOK(payload)
+		case wire.MsgSubscribeUpdate:
+			return s.onUpdate(payload)
+		}
+	}
 	if err := wire.ValidateControl(msgType, payload, s.draft, c.setup); err != nil {
 		return err
 	}
@@ -44,11 +57,17 @@ func (c *control) incoming(msgType uint64, payload []byte) error {
 		}
 	case wire.MsgSubscribe:
 		return s.onSubscribe(payload)
-	case wire.MsgUnsubscribe, wire.MsgSubscribeUpdate:
-		return s.onAbout(msgType, payload)
+	case wire.MsgUnsubscribe:
+		return s.onUnsubscribe(payload)
 	case wire.MsgSubscribeOK:
 		return s.onSubscribeOK(payload)
+	case wire.MsgFetchError:
+		_, err := s.onFetchError(payload, false)
+		return err
 	case wire.MsgRequestError:
+		if ours, err := s.onFetchError(payload, s.draft != wire.Draft14); ours || err != nil {
+			return err
+		}
 		s.onRequestError(payload)
 	case wire.MsgPublishDone:
 		return s.onPublishDone(payload)
@@ -70,6 +89,9 @@ func (s *Session) refusal(msgType uint64, payload []byte) func() error {
 	var answer uint64
 	switch msgType {
 	case wire.MsgFetch:
+		if s.handlers.Fetch != nil {
+			return nil
+		}
 		answer = wire.MsgFetchError
 	case wire.MsgTrackStatus:
 		answer = wire.MsgTrackStatusError
@@ -77,7 +99,7 @@ func (s *Session) refusal(msgType uint64, payload []byte) func() error {
 		answer = wire.MsgSubscribeNamespaceErr
 	case wire.MsgPublish:
 		answer = wire.MsgPublishError
-	case wire.MsgFetchCancel, wire.MsgUnsubscribeNamespace:
+	case wire.MsgUnsubscribeNamespace:
 		return func() error { return nil }
 	default:
 		return nil
@@ -117,7 +139,9 @@ func (s *Session) requestError(id, code uint64, reason string) []byte {
 func (s *Session) onRequestID(id uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, used := s.requests[id]; used || id >= maxRequestID {
+	_, used := s.requests[id]
+	_, fetching := s.fetches[id]
+	if used || fetching || id >= maxRequestID {
 		return &sessionError{CodeInvalidRequestID, fmt.Sprintf("request ID %d is used already or too large", id)}
 	}
 	s.highest = max(s.highest, id+1)
@@ -136,6 +160,13 @@ func (c *control) outgoing(msgType uint64, payload []byte) error {
 			return fmt.Errorf("subscription cannot be sent: %w", err)
 		}
 		s.onSent(m.RequestID)
+	case wire.MsgFetch:
+		id, _ := wire.ReadVarint(payload)
+		if payload = s.onFetchSent(id); payload == nil {
+			return ErrClosed
+		}
+	case wire.MsgFetchCancel:
+		return nil // Fetch.Close sends it
 	case wire.MsgSubscribeOK:
 		m, err := wire.ParseSubscribeOK(payload, s.draft)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/Eyevinn/moqtransport"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -19,15 +20,21 @@ type Request struct {
 	// TrackExtensions are extension headers of the track, in the encoding of draft 16, that Accept sends to peers of
 	// that draft (draft-16, section "SUBSCRIBE_OK"). Set it before Accept.
 	TrackExtensions []byte
+	// DeliveryTimeout is the publisher's, which Accept sends to peers of draft 14; in draft 16 it is a track extension. Set it
+	// before Accept; 0: none.
+	DeliveryTimeout time.Duration
 
 	s            *Session
+	filter       Filter        // of the SUBSCRIBE
+	settled      chan struct{} // closed when it is answered; then largest is set
+	largest      *Location     // as in SUBSCRIBE_OK
 	unsubscribed chan struct{}
 	once         sync.Once
 
 	mu      sync.Mutex
 	opts    SubscribeOptions
 	state   requestState
-	held    []message // what the library gets once the request is answered; the SUBSCRIBE first
+	held    []byte // the SUBSCRIBE, which the library gets once it is answered
 	answer  func(*moqtransport.SubscribeResponseWriter) error
 	rw      *moqtransport.SubscribeResponseWriter
 	alias   uint64 // set while the library writes SUBSCRIBE_OK
@@ -42,11 +49,6 @@ const (
 	requestAnswered
 	requestDone
 )
-
-type message struct {
-	msgType uint64
-	payload []byte
-}
 
 // Options returns what the subscription asks for now; SUBSCRIBE_UPDATE may have changed it.
 func (r *Request) Options() SubscribeOptions {
@@ -64,11 +66,15 @@ func (r *Request) end() { r.once.Do(func() { close(r.unsubscribed) }) }
 // under which the peer expects it. It returns when the message has been handed to QUIC.
 func (r *Request) Accept(largest *Location) (alias uint64, err error) {
 	err = r.settle(func(rw *moqtransport.SubscribeResponseWriter) error {
-		r.rw = rw
-		if largest == nil {
-			return rw.Accept()
+		r.rw, r.largest = rw, largest
+		var options []moqtransport.SubscribeOKOption
+		if largest != nil {
+			options = append(options, moqtransport.WithLargestLocation(&moqtransport.Location{Group: largest.Group, Object: largest.Object}))
 		}
-		return rw.Accept(moqtransport.WithLargestLocation(&moqtransport.Location{Group: largest.Group, Object: largest.Object}))
+		if r.DeliveryTimeout > 0 && r.s.draft == wire.Draft14 {
+			options = append(options, moqtransport.WithParameters(timeoutParameter(r.DeliveryTimeout)))
+		}
+		return rw.Accept(options...)
 	})
 	return r.alias, err
 }
@@ -111,17 +117,23 @@ func (r *Request) settle(answer func(*moqtransport.SubscribeResponseWriter) erro
 	}
 	r.state = requestAnswered
 	r.answer = answer
-	for _, m := range r.held {
-		r.s.ctl.deliver(m.msgType, m.payload)
-	}
+	r.s.ctl.deliver(wire.MsgSubscribe, r.held)
 	r.held = nil
 	r.mu.Unlock()
+	defer close(r.settled)
 	select {
 	case err := <-r.result:
 		return err
 	case <-r.s.conn.Context().Done():
 		return r.s.closedError()
 	}
+}
+
+// accepted reports whether a request that was answered was accepted, and is not over.
+func (r *Request) accepted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rw != nil && r.state == requestAnswered
 }
 
 func (s *Session) request(id uint64) *Request {
@@ -146,6 +158,10 @@ func (s *Session) onSubscribe(payload []byte) error {
 	if len(m.Namespace) == 0 {
 		return fmt.Errorf("SUBSCRIBE without a namespace: %w", wire.ErrMalformed)
 	}
+	timeout, err := wire.DeliveryTimeout(m.Params)
+	if err != nil {
+		return err
+	}
 	if err := s.onRequestID(m.RequestID); err != nil {
 		return err
 	}
@@ -154,8 +170,11 @@ func (s *Session) onSubscribe(payload []byte) error {
 		opts: SubscribeOptions{
 			Priority: m.SubscriberPriority, PrioritySet: true, Paused: !m.Forward, Filter: Filter(m.FilterType),
 			Start: Location{m.StartGroup, m.StartObject}, EndGroup: m.EndGroup,
+			DeliveryTimeout: milliseconds(timeout),
 		},
-		held:         []message{{wire.MsgSubscribe, slices.Clone(payload)}},
+		filter:       Filter(m.FilterType),
+		held:         slices.Clone(payload),
+		settled:      make(chan struct{}),
 		unsubscribed: make(chan struct{}),
 		result:       make(chan error, 1),
 	}
@@ -190,69 +209,73 @@ func (s *Session) answer(rw *moqtransport.SubscribeResponseWriter, m *moqtranspo
 	r.result <- r.answer(rw)
 }
 
-// onAbout handles UNSUBSCRIBE and SUBSCRIBE_UPDATE.
-func (s *Session) onAbout(msgType uint64, payload []byte) error {
-	id, n := wire.ReadVarint(payload)
-	if msgType == wire.MsgSubscribeUpdate {
-		if err := s.onRequestID(id); err != nil {
-			return err
-		}
-		id, _ = wire.ReadVarint(payload[n:])
+// onUnsubscribe ends a subscription. The library need not know: Done is the end for it.
+func (s *Session) onUnsubscribe(payload []byte) error {
+	id, _ := wire.ReadVarint(payload)
+	r, err := s.existing(id)
+	if r != nil {
+		r.end()
 	}
+	return err
+}
+
+// existing returns the request with an ID, nil if it has ended.
+func (s *Session) existing(id uint64) (*Request, error) {
 	s.mu.Lock()
-	r, known := s.requests[id], id < s.highest
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	r := s.requests[id]
+	if r == nil && id >= s.highest {
+		return nil, &sessionError{CodeInvalidRequestID, fmt.Sprintf("no request has the ID %d", id)}
+	}
+	return r, nil
+}
+
+// onUpdate applies a SUBSCRIBE_UPDATE, which the library reads wrongly in draft 16: there what is not mentioned stays as
+// it is. A subscription may only be narrowed (draft-14, section "SUBSCRIBE_UPDATE"); what would widen it is ignored. Draft 16
+// wants REQUEST_OK for an answer; it is not sent, since moqtransport ends its session when it gets one for a subscription.
+func (s *Session) onUpdate(payload []byte) error {
+	m, err := wire.ParseSubscribeUpdate(payload, s.draft)
+	if err != nil {
+		return err
+	}
+	if err := s.onRequestID(m.RequestID); err != nil {
+		return err
+	}
+	timeout, err := wire.DeliveryTimeout(m.Params)
+	if err != nil {
+		return err
+	}
+	r, err := s.existing(m.Subscription)
 	if r == nil {
-		if !known {
-			return &sessionError{CodeInvalidRequestID, fmt.Sprintf("no request has the ID %d", id)}
-		}
-		return nil // it crossed the end of the subscription; the library would end the session
+		return err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.state == requestOpen && len(r.held) >= maxHeldMessages:
-		return &sessionError{CodeTooManyRequests, "too many updates of a subscription"}
-	case r.state == requestOpen:
-		r.held = append(r.held, message{msgType, slices.Clone(payload)})
-	case msgType == wire.MsgSubscribeUpdate && r.state == requestAnswered:
-		s.ctl.deliver(msgType, payload)
+	r.opts.update(&m)
+	if timeout > 0 {
+		r.opts.DeliveryTimeout = milliseconds(timeout)
 	}
-	// The library need not know of UNSUBSCRIBE; Done is the end for it.
-	if msgType == wire.MsgUnsubscribe {
-		r.held = slices.DeleteFunc(r.held, func(m message) bool { return m.msgType == msgType })
-		r.end()
+	r.mu.Unlock()
+	if s.handlers.Update != nil {
+		go s.handlers.Update(r)
 	}
 	return nil
 }
 
-// update is called by the library for a SUBSCRIBE_UPDATE. A subscription may only be narrowed (draft-14, section
-// "SUBSCRIBE_UPDATE"); what would widen it is ignored.
-func (s *Session) update(m *moqtransport.SubscribeUpdateMessage) {
-	r := s.request(m.SubscriptionRequestID)
-	if r == nil {
-		return
+func (o *SubscribeOptions) update(m *wire.SubscribeUpdate) {
+	if m.Priority != nil {
+		o.Priority = *m.Priority
 	}
-	last := m.EndGroup
-	if s.draft == wire.Draft14 && last > 0 {
-		last-- // it is the last group plus one there
+	if m.Forward != nil {
+		o.Paused = !*m.Forward
 	}
-	r.mu.Lock()
-	o := &r.opts
-	o.Priority = m.SubscriberPriority
-	o.Paused = m.Forward == 0
-	if start := (Location{m.StartLocation.Group, m.StartLocation.Object}); start != (Location{}) && o.Start.Less(start) {
+	if start := (Location{m.StartGroup, m.StartObject}); m.HasStart && start != (Location{}) && o.Start.Less(start) {
 		o.Start = start
 		if o.Filter != FilterAbsoluteRange {
 			o.Filter = FilterAbsoluteStart
 		}
 	}
-	if m.EndGroup > 0 && (o.Filter != FilterAbsoluteRange || last < o.EndGroup) {
-		o.Filter, o.EndGroup = FilterAbsoluteRange, last
-	}
-	r.mu.Unlock()
-	if s.handlers.Update != nil {
-		go s.handlers.Update(r)
+	if m.HasEnd && (o.Filter != FilterAbsoluteRange || m.EndGroup < o.EndGroup) {
+		o.Filter, o.EndGroup = FilterAbsoluteRange, m.EndGroup
 	}
 }
 
@@ -262,8 +285,12 @@ func codeToDraft(code uint64, d wire.Draft) uint64 {
 		switch code {
 		case SubscribeTrackDoesNotExist:
 			return 0x10
-		case SubscribeInvalidRange:
+		case SubscribeInvalidRange, FetchNoObjects:
 			return 0x11
+		case FetchInvalidJoiningID:
+			return 0x32
+		case FetchUnknownStatus:
+			return SubscribeInternal
 		}
 	}
 	return code
@@ -278,6 +305,8 @@ func codeFromDraft(code uint64, d wire.Draft) uint64 {
 			return SubscribeTrackDoesNotExist
 		case 0x11:
 			return SubscribeInvalidRange
+		case 0x32:
+			return FetchInvalidJoiningID
 		}
 	}
 	return code

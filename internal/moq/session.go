@@ -96,6 +96,8 @@ type Handlers struct {
 	Subscribe func(*Request)
 	// Update is called after a SUBSCRIBE_UPDATE has changed the fields of a request; see Request.Filter.
 	Update func(*Request)
+	// Fetch is called for a FETCH; it answers with FetchRequest.Accept or Reject, and the FETCH ends when it returns.
+	Fetch func(*FetchRequest)
 }
 
 // Connect starts a session as the client of conn, whose ALPN value names the draft, and waits for the setup exchange. ctx
@@ -123,9 +125,15 @@ type Session struct {
 	requests  map[uint64]*Request      // of the peer, from SUBSCRIBE to rejection or Done
 	subs      map[uint64]*Subscription // ours, from SUBSCRIBE to its end
 	starting  *Subscription            // the one whose SUBSCRIBE is being sent
-	announced int                      // namespaces of the peer
-	highest   uint64                   // request ID of the peer, plus one
-	closed    bool
+	fetches   map[uint64]*FetchRequest // of the peer
+	fetched   map[uint64]*Fetch        // ours, until Close
+	fetchesTo uint64                   // request ID of our last FETCH, plus one
+	fetching  *Fetch                   // the one whose FETCH is being sent
+	// likeLibrary: the peer writes SUBSCRIBE_OK as moqtransport does, and is taken to read and write FETCH as it does too.
+	likeLibrary bool
+	announced   int    // namespaces of the peer
+	highest     uint64 // request ID of the peer, plus one
+	closed      bool
 }
 
 func start(ctx context.Context, conn QUIC, h Handlers, p moqtransport.Perspective) (*Session, error) {
@@ -139,12 +147,12 @@ func start(ctx context.Context, conn QUIC, h Handlers, p moqtransport.Perspectiv
 	s := &Session{
 		conn: conn, draft: draft, handlers: h,
 		requests: make(map[uint64]*Request), subs: make(map[uint64]*Subscription),
+		fetches: make(map[uint64]*FetchRequest), fetched: make(map[uint64]*Fetch),
 	}
 	s.lib = &moqtransport.Session{
-		InitialMaxRequestID:    maxRequestID,
-		Handler:                moqtransport.HandlerFunc(s.handle),
-		SubscribeHandler:       moqtransport.SubscribeHandlerFunc(s.answer),
-		SubscribeUpdateHandler: moqtransport.SubscribeUpdateHandlerFunc(s.update),
+		InitialMaxRequestID: maxRequestID,
+		Handler:             moqtransport.HandlerFunc(s.handle),
+		SubscribeHandler:    moqtransport.SubscribeHandlerFunc(s.answer),
 	}
 	if err := s.lib.RunContext(ctx, &connection{s: s, perspective: p}); err != nil {
 		err = errors.Join(err, context.Cause(conn.Context()))
@@ -166,14 +174,17 @@ func (s *Session) ended() {
 	_ = s.lib.Close()
 	s.mu.Lock()
 	s.closed = true
-	reqs, subs := s.requests, s.subs
-	s.requests, s.subs = nil, nil
+	reqs, subs, fetched := s.requests, s.subs, s.fetched
+	s.requests, s.subs, s.fetched, s.fetches = nil, nil, nil, nil
 	s.mu.Unlock()
 	for _, r := range reqs {
 		r.end()
 	}
 	for _, sub := range subs {
 		sub.fail(s.closedError())
+	}
+	for _, f := range fetched {
+		f.settle(s.closedError())
 	}
 }
 

@@ -3,8 +3,10 @@ package moq
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/Eyevinn/moqtransport"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -18,6 +20,21 @@ type SubscribeOptions struct {
 	Filter      Filter   // default FilterLargestObject
 	Start       Location // with FilterAbsoluteStart and FilterAbsoluteRange
 	EndGroup    uint64   // with FilterAbsoluteRange: the last group
+	// DeliveryTimeout is how long an object is of use after it was received, in whole milliseconds; 0: for ever (draft-14 and
+	// draft-16, section "DELIVERY TIMEOUT Parameter").
+	DeliveryTimeout time.Duration
+}
+
+// milliseconds returns a duration of the wire. One that is beyond a time.Duration is as good as none.
+func milliseconds(ms uint64) time.Duration {
+	if ms > uint64(math.MaxInt64/time.Millisecond) {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func timeoutParameter(d time.Duration) moqtransport.KVPList {
+	return moqtransport.KVPList{{Type: wire.ParamDeliveryTimeout, ValueVarInt: uint64(max(d.Milliseconds(), 1))}}
 }
 
 // SubscribeError is a refused subscription.
@@ -38,6 +55,10 @@ type Subscription struct {
 	Largest         *Location // largest object when the subscription began; nil if there was none
 	DefaultPriority uint8     // of streams and datagrams that carry none
 	TrackExtensions []byte    // of the track, in the encoding of draft 16 (draft-16, section "SUBSCRIBE_OK")
+	// DeliveryTimeout is the publisher's: a parameter in draft 14, a track extension in draft 16; 0: none.
+	DeliveryTimeout time.Duration
+	// MaxCacheDuration is how long the publisher lets objects be served from a cache, carried in the same way; 0: no limit.
+	MaxCacheDuration time.Duration
 
 	s        *Session
 	sent     chan struct{}
@@ -64,6 +85,16 @@ func (s *Session) Subscribe(ctx context.Context, namespace []string, track strin
 	}
 	sub := &Subscription{s: s, sent: make(chan struct{}), answered: make(chan struct{}), done: make(chan struct{})}
 	failed := make(chan error, 1)
+	options := []moqtransport.SubscribeOption{
+		moqtransport.WithSubscriberPriority(o.Priority),
+		moqtransport.WithForward(!o.Paused),
+		moqtransport.WithFilterType(moqtransport.FilterType(o.Filter)),
+		moqtransport.WithStartLocation(moqtransport.Location{Group: o.Start.Group, Object: o.Start.Object}),
+		moqtransport.WithEndGroup(o.EndGroup),
+	}
+	if o.DeliveryTimeout > 0 {
+		options = append(options, moqtransport.WithSubscribeParameters(timeoutParameter(o.DeliveryTimeout)))
+	}
 
 	s.sending.Lock()
 	s.mu.Lock()
@@ -71,12 +102,7 @@ func (s *Session) Subscribe(ctx context.Context, namespace []string, track strin
 	s.mu.Unlock()
 	go func() {
 		// The library's own wait ends with onSubscribeOK, which lets it forget the request; see there.
-		_, err := s.lib.Subscribe(s.conn.Context(), namespace, track,
-			moqtransport.WithSubscriberPriority(o.Priority),
-			moqtransport.WithForward(!o.Paused),
-			moqtransport.WithFilterType(moqtransport.FilterType(o.Filter)),
-			moqtransport.WithStartLocation(moqtransport.Location{Group: o.Start.Group, Object: o.Start.Object}),
-			moqtransport.WithEndGroup(o.EndGroup))
+		_, err := s.lib.Subscribe(s.conn.Context(), namespace, track, options...)
 		failed <- err
 	}()
 	var err error
@@ -148,6 +174,11 @@ func (s *Session) onSubscribeOK(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if s.draft == wire.Draft16 && m.GroupOrder != 0 {
+		s.mu.Lock()
+		s.likeLibrary = true
+		s.mu.Unlock()
+	}
 	sub := s.subscription(m.RequestID)
 	if sub == nil {
 		return &sessionError{CodeInvalidRequestID, fmt.Sprintf("SUBSCRIBE_OK for request %d, which is not pending", m.RequestID)}
@@ -156,6 +187,15 @@ func (s *Session) onSubscribeOK(payload []byte) error {
 	if sub.settled {
 		sub.mu.Unlock()
 		return &sessionError{CodeProtocolViolation, "second answer to a subscription"}
+	}
+	timeout, err := m.DeliveryTimeout(s.draft)
+	if err != nil {
+		sub.mu.Unlock()
+		return err
+	}
+	sub.DeliveryTimeout = milliseconds(timeout)
+	if ms, ok := m.MaxCacheDuration(s.draft); ok {
+		sub.MaxCacheDuration = max(milliseconds(ms), 1)
 	}
 	sub.Alias = m.TrackAlias
 	sub.DefaultPriority = m.DefaultPriority

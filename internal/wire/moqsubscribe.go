@@ -192,3 +192,108 @@ func ParseServerSetup(payload []byte, alpnDraft Draft) (Draft, error) {
 	}
 	return alpnDraft, nil
 }
+
+// SubscribeUpdate is a SUBSCRIBE_UPDATE of draft 14 or a REQUEST_UPDATE of draft 16. What it leaves as it is, is nil.
+type SubscribeUpdate struct {
+	RequestID    uint64
+	Subscription uint64 // request ID of what it changes
+	Priority     *uint8
+	Forward      *bool
+	// The filter: with Start alone it is open-ended, with End it ends with that group.
+	HasStart                bool
+	StartGroup, StartObject uint64
+	HasEnd                  bool
+	EndGroup                uint64
+	Params                  []ExtensionHeader
+}
+
+// ParseSubscribeUpdate reads the payload of the message (draft-14, section "SUBSCRIBE_UPDATE"; draft-16, section
+// "REQUEST_UPDATE"). moqtransport v0.9.0 writes draft 14's in draft 16 as well, so that what is no whole message of draft 16 is
+// taken for one of draft 14. Errors wrap ErrMalformed.
+func ParseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
+	u, err := parseSubscribeUpdate(payload, d)
+	if d != Draft14 && err != nil {
+		if u14, err14 := parseSubscribeUpdate(payload, Draft14); err14 == nil {
+			return u14, nil
+		}
+	}
+	return u, err
+}
+
+func parseSubscribeUpdate(payload []byte, d Draft) (SubscribeUpdate, error) {
+	c := controlReader{moqReader: moqReader{b: payload}, draft: d}
+	u := SubscribeUpdate{RequestID: c.varint(), Subscription: c.varint()}
+	if d == Draft14 {
+		u.HasStart = true
+		u.StartGroup, u.StartObject = c.varint(), c.varint()
+		if end := c.varint(); end > 0 {
+			u.HasEnd, u.EndGroup = true, end-1
+		}
+		priority, forward := c.byte(), c.flag("forward", 1) == 1
+		u.Priority, u.Forward = &priority, &forward
+		u.Params = c.params(d)
+		return u, c.done("SUBSCRIBE_UPDATE")
+	}
+	u.Params = c.params(d)
+	for _, p := range u.Params {
+		var s Subscribe
+		s.param16(&c, p)
+		switch p.Type {
+		case ParamSubscriberPriority:
+			u.Priority = &s.SubscriberPriority
+		case ParamForward:
+			u.Forward = &s.Forward
+		case ParamSubscriptionFilter:
+			u.HasStart = s.FilterType >= FilterAbsoluteStart
+			u.StartGroup, u.StartObject = s.StartGroup, s.StartObject
+			u.HasEnd, u.EndGroup = s.FilterType == FilterAbsoluteRange, s.EndGroup
+		}
+	}
+	if c.err == nil && !c.short && len(c.rest()) > 0 {
+		c.fail("bytes after the parameters")
+	}
+	return u, c.done("REQUEST_UPDATE")
+}
+
+// DeliveryTimeout returns the publisher's delivery timeout in milliseconds: a parameter in draft 14, a track extension in
+// draft 16; see DeliveryTimeout.
+func (s *SubscribeOK) DeliveryTimeout(d Draft) (ms uint64, err error) {
+	return DeliveryTimeout(s.trackProperties(d))
+}
+
+// MaxCacheDuration returns how many milliseconds the publisher lets an object be cached (draft-16, section "MAX CACHE
+// DURATION"); ok is false if it does not say.
+func (s *SubscribeOK) MaxCacheDuration(d Draft) (ms uint64, ok bool) {
+	for _, p := range s.trackProperties(d) {
+		if p.Type == ExtMaxCacheDuration { // the parameter of draft 14 has the same number
+			return p.Value, true
+		}
+	}
+	return 0, false
+}
+
+// trackProperties returns what is a parameter in draft 14 and a track extension in draft 16.
+func (s *SubscribeOK) trackProperties(d Draft) (hs []ExtensionHeader) {
+	if d == Draft14 {
+		return s.Params
+	}
+	_ = ParseExtensions(s.TrackExtensions, Draft16, func(e ExtensionHeader) bool { hs = append(hs, e); return true }) // parsed before
+	return hs
+}
+
+// ParamDeliveryTimeout is a message parameter of both drafts (section "DELIVERY TIMEOUT Parameter").
+const ParamDeliveryTimeout = 0x02
+
+// DeliveryTimeout returns the delivery timeout among parameters or track extensions, in milliseconds; 0: there is none.
+// ErrMalformed is one that is present and 0.
+func DeliveryTimeout(params []ExtensionHeader) (ms uint64, err error) {
+	for _, p := range params {
+		if p.Type == ParamDeliveryTimeout {
+			if p.Value == 0 {
+				return 0, fmt.Errorf("%w: delivery timeout of 0", ErrMalformed)
+			}
+			ms = p.Value
+		}
+	}
+	return ms, nil
+}

@@ -19,12 +19,13 @@ type egress struct {
 var errNoInterface = errors.New("no such interface")
 
 // egress is client egress for one clone, which carries client and generation.
-func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
+func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	space, c := s.spaces[id], s.clients[id]
 	if space.Generation() != generation {
 		s.count(datapath.ReasonStaleClient, 1)
 		return
 	}
+	s.step()
 	e := s.ring.reserve()
 	if e == nil {
 		s.count(datapath.ReasonRingFull, 1)
@@ -38,6 +39,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	room := rules.NewRoom(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), len(c.DCID))
 	appended, opened := 0, datapath.Forwarded
 	for i := range s.in.media.Len {
+		s.step()
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
 		if !s.in.frames[i].wanted || !ok {
 			continue
@@ -59,22 +61,25 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	}
 	if appended == 0 {
 		e.record.Reason = opened
-		e.submitted = opened != datapath.Forwarded
+		s.step()
+		e.done, e.submitted = true, opened != datapath.Forwarded
 		return
 	}
 	e.record.Number = space.TakeNumber()
 	packet := s.compose(c, &s.links[id], e.record.Number, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
-	// Drain waits for the lock, so the record may be completed after the packet is sent.
-	e.submitted = true
+	s.step()
 	if err := s.send(c, packet, s.links[id].Interface, at); err != nil {
 		e.record.Reason = datapath.ReasonSendFailed
 	}
 	s.count(e.record.Reason, appended)
+	// Drain waits for what is reserved, so the record may be submitted after the packet is sent.
+	s.step()
+	e.done, e.submitted = true, true
 }
 
 // forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.
-func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscription, room *rules.Room,
+func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscription, room *rules.Room,
 	frames *[]byte, rec *datapath.RecordFrame) datapath.Reason {
 	f, in := &s.in.media.Frames[i], &s.in.frames[i]
 	piece := &s.out.piece
@@ -124,7 +129,7 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 }
 
 // openFor opens a stream for a client, if this is the moment to (step 2).
-func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subscription) (sentStream, datapath.Reason) {
+func (s *cpu) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subscription) (sentStream, datapath.Reason) {
 	if !in.opening {
 		return sentStream{}, datapath.ReasonSlowStream
 	}
@@ -135,6 +140,7 @@ func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 	if r != datapath.Forwarded {
 		return sentStream{}, r
 	}
+	s.step()
 	if len(s.sent) >= int(s.limits.ClientStreams) {
 		return sentStream{}, datapath.ReasonClientStreams
 	}
@@ -148,12 +154,16 @@ func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 	head := space.Word(datapath.WordPoolHead)
 	for range rules.Retries {
+		space.Step()
 		at := atomic.LoadUint64(head)
+		space.Step()
 		if at == atomic.LoadUint64(space.Word(datapath.WordPoolTail)) {
 			return 0, datapath.ReasonPoolEmpty
 		}
+		space.Step()
 		// Read before the head moves: afterwards userspace may reuse the place.
 		word := atomic.LoadUint64(space.Word(datapath.WordPool + int(at%datapath.PoolSize)))
+		space.Step()
 		if atomic.CompareAndSwapUint64(head, at, at+1) {
 			return word, datapath.Forwarded
 		}
@@ -164,10 +174,12 @@ func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 // advance is step 5: it moves the stream word to end and charges the growth.
 func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Reason {
 	word := space.Word(datapath.WordSlots + 2*int(slot))
+	space.Step()
 	if r := rules.CheckStream(end, atomic.LoadUint64(space.Word(datapath.WordSlots+2*int(slot)+1))); r != datapath.Forwarded {
 		return r
 	}
 	for range rules.Retries {
+		space.Step()
 		old := atomic.LoadUint64(word)
 		next, growth, r := rules.Advance(old, stream, end)
 		if r != datapath.Forwarded || growth == 0 {
@@ -176,16 +188,18 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 		if !space.Charge(growth, atomic.LoadUint64(space.Word(datapath.WordDataLimit))) {
 			return datapath.ReasonConnectionCredit
 		}
+		space.Step()
 		if atomic.CompareAndSwapUint64(word, old, next) {
 			return datapath.Forwarded
 		}
+		space.Step()
 		atomic.AddUint64(space.Word(datapath.WordDataUsed), -growth)
 	}
 	return datapath.ReasonContended
 }
 
 // compose seals frames for a client and puts the headers before them.
-func (s *Sim) compose(c *client, link *rules.Link, number uint64, frames []byte) []byte {
+func (s *cpu) compose(c *client, link *rules.Link, number uint64, frames []byte) []byte {
 	at := rules.HeaderLen(c.Local.Addr())
 	packet := s.out.packet[:at]
 	if c.keys == nil {
@@ -198,7 +212,7 @@ func (s *Sim) compose(c *client, link *rules.Link, number uint64, frames []byte)
 }
 
 // send puts a client's frame out at an interface.
-func (s *Sim) send(c *client, frame []byte, ifindex int, at time.Time) error {
+func (s *cpu) send(c *client, frame []byte, ifindex int, at time.Time) error {
 	err := errNoInterface
 	if ifindex >= firstEdge && ifindex < firstEdge+len(s.edges) {
 		err = s.edges[ifindex-firstEdge].sendTo(frame[rules.HeaderLen(c.Local.Addr()):], c.Remote)

@@ -40,17 +40,18 @@ func (r *ring) reserve() *entry {
 	return e
 }
 
+// grow keeps the positions: a Drain may be under way.
 func (r *ring) grow() {
 	bigger := make([]*entry, min(max(16, 2*len(r.entries)), r.capacity))
-	n := r.tail - r.head
+	for at := r.head; at != r.tail; at++ {
+		bigger[at%uint64(len(bigger))] = r.entries[at%uint64(len(r.entries))]
+	}
 	for i := range bigger {
-		if uint64(i) < n {
-			bigger[i] = r.entries[(r.head+uint64(i))%uint64(len(r.entries))]
-		} else {
+		if bigger[i] == nil {
 			bigger[i] = new(entry)
 		}
 	}
-	r.entries, r.head, r.tail = bigger, 0, n
+	r.entries = bigger
 }
 
 // writing says whether the oldest record is reserved and not yet written to its end.

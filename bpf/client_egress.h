@@ -68,12 +68,14 @@ static __always_inline u8 find_stream(struct egress *c, struct frame *f, struct 
 		t->slot = old->slot;
 		t->old = old->old_prefix;
 		t->new = old->new_prefix;
-		return RULE_OK;
+		return c->s->refused;
 	}
 	if (!(f->flags & FRAME_OPENED))
 		return REASON_SLOW_STREAM;
 	if (!selected(sub->first_group, sub->last_group, f->group))
 		return REASON_FILTERED;
+	if (c->s->refused)
+		return c->s->refused;
 	reason = take_stream(c->space, t);
 	if (reason)
 		return reason;
@@ -87,6 +89,32 @@ static __always_inline u8 find_stream(struct egress *c, struct frame *f, struct 
 		return REASON_CLIENT_STREAMS;
 	t->opened = 1;
 	return RULE_OK;
+}
+
+/* look_at_budget says whether a packet of the client's largest size fits its budget. */
+static __always_inline u8 look_at_budget(struct space *space, u64 now, u64 size)
+{
+	volatile u64 *w = space->words;
+
+	return check_budget(w[WORD_SENT], w[WORD_SEND_LIMIT], w[WORD_PACE_TIME], w[WORD_PACE_COST], w[WORD_PACE_BURST], now, size);
+}
+
+/* charge_budget draws a packet of size bytes from the budget, whether it fits or not. */
+static __always_inline void charge_budget(struct space *space, u64 now, u64 size)
+{
+	u64 *w = space->words, cost;
+
+	__sync_fetch_and_add(&w[WORD_SENT], size);
+	cost = *(volatile u64 *)&w[WORD_PACE_COST];
+	if (!cost)
+		return;
+	for (int i = 0; i < TRIES; i++) {
+		u64 old = *(volatile u64 *)&w[WORD_PACE_TIME];
+
+		if (__sync_val_compare_and_swap(&w[WORD_PACE_TIME], old, pace_after(old, cost, now, size)) == old)
+			return;
+	}
+	__sync_fetch_and_add(&w[WORD_PACE_TIME], size * cost >> PACE_SHIFT);
 }
 
 /* take_credit is step 5. */
@@ -155,7 +183,7 @@ static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *s
 	t->new = 1 + varint_len(sub->alias);
 	if (f->flags & FRAME_DATAGRAM) {
 		t->stream = 0;
-		reason = selected(sub->first_group, sub->last_group, f->group) ? RULE_OK : REASON_FILTERED;
+		reason = selected(sub->first_group, sub->last_group, f->group) ? s->refused : REASON_FILTERED;
 	} else {
 		reason = find_stream(c, f, sub, t);
 	}
@@ -173,7 +201,10 @@ static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *s
 			return REASON_TOO_BIG;
 		with_length = 0;
 	}
-	if (!(f->flags & FRAME_DATAGRAM)) {
+	if (f->flags & FRAME_DATAGRAM) {
+		if (datagram_size(t->length, with_length) > s->max_datagram)
+			return REASON_TOO_BIG;
+	} else {
 		reason = take_credit(c->space, t);
 		if (reason)
 			return reason;
@@ -199,10 +230,13 @@ static long egress_frame(u32 i, struct egress *c)
 	if (!sub || sub->generation != c->generation)
 		return 0;
 	reason = place(c, f, sub, &t);
-	if (reason)
+	if (reason) {
 		count(reason, 1);
-	else
+	} else {
 		s->appended++;
+		if (f->priority < s->priority)
+			s->priority = f->priority;
+	}
 	if (reason && !t.opened)
 		return 0;
 	r = &s->record.frame[s->record.frames & (MAX_FORWARD - 1)];
@@ -328,10 +362,14 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	s->pos = s->start + 1 + dcid + NUMBER_LEN;
 	/* Never below 0: a size that leaves no room for the tag leaves none for a frame. */
 	s->limit = s->start + limit - (limit < TAG_LEN ? limit : TAG_LEN);
+	s->max_datagram = client->max_datagram;
 	s->appended = 0;
 	s->ended = 0;
 	s->failed = 0;
+	s->priority = 0xff;
 	__builtin_memset(&s->record, 0, sizeof(s->record));
+	s->record.time = clock_now();
+	s->refused = look_at_budget(c->space, s->record.time, limit);
 	s->record.upstream_number = s->number;
 	s->record.upstream = s->upstream;
 	s->record.client = s->client;
@@ -351,6 +389,8 @@ static __always_inline int finish(struct egress *c, struct client *client, struc
 	p[1] = number >> 16;
 	p[2] = number >> 8;
 	p[3] = number;
+	if (client->priority_cid)
+		s->out[(s->start + CID_LEN) & 127] = s->priority;
 	p = &s->out[pos];
 	store64(p, 0);
 	store64(p + 8, 0);
@@ -359,6 +399,7 @@ static __always_inline int finish(struct egress *c, struct client *client, struc
 	length = total - s->start;
 	s->record.number = number;
 	s->record.size = length;
+	charge_budget(c->space, s->record.time, length);
 	if (s->failed || length > MAX_PACKET_SIZE)
 		return -1;
 	write_headers(s->out, client, link, length);
@@ -417,12 +458,15 @@ int client_egress(struct __sk_buff *skb)
 	if (s->appended) {
 		int failed = finish(&c, client, link);
 
-		s->record.reason = failed ? REASON_SEND_FAILED : FORWARDED;
-		count(s->record.reason, s->appended);
-		if (!failed)
+		if (failed) {
+			s->record.reason = REASON_SEND_FAILED;
+			count(REASON_SEND_FAILED, s->appended);
+		} else {
+			s->record.reason = FORWARDED;
+			s->sending = s->appended; /* ingress counts them, when it knows how it went */
 			verdict = TCX_NEXT;
+		}
 	}
-	s->record.time = bpf_ktime_get_ns();
 	__builtin_memcpy(record, &s->record, sizeof(*record));
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	return verdict;

@@ -30,7 +30,7 @@ struct space {
 	u64 words[SPACE_WORDS];
 };
 
-TABLE(cids, BPF_MAP_TYPE_HASH, 0, struct cid, u32);
+TABLE(cids, BPF_MAP_TYPE_HASH, 0, struct cid, struct cid_owner);
 TABLE(upstreams, BPF_MAP_TYPE_ARRAY, 0, u32, struct upstream);
 TABLE(numbers, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct number_window);
 TABLE(tracks, BPF_MAP_TYPE_HASH, 0, struct track_key, struct track);
@@ -71,14 +71,20 @@ struct scratch {
 	struct frame frames[MAX_FORWARD];
 	u32 tracks[MAX_FORWARD]; /* distinct */
 	u32 track_count;
+	u8 priority_cid;
+	u8 cid_priority; /* of all media, with priority_cid */
 	/* egress */
 	u32 start; /* position of the UDP payload in `out` */
 	u32 pos;   /* end of what is composed */
 	u32 limit; /* largest pos */
+	u32 max_datagram;
 	u32 appended;
+	u32 sending; /* frames of the packet that egress lets go */
 	u8 ended;
 	u8 failed;
-	u8 zero[6];
+	u8 refused; /* why the client's budget takes no packet now, or 0 */
+	u8 priority; /* the most important of what is appended */
+	u8 zero[4];
 	struct record record;
 	u8 packet[BUFFER_SIZE];
 	u8 out[2 * BUFFER_SIZE];
@@ -93,6 +99,17 @@ struct {
 
 /* The relay's UDP port, network order. */
 volatile const u16 PORT;
+
+/* The time of every packet, if a test has set it. */
+volatile u64 test_clock;
+
+/* clock_now returns the datapath's clock, in nanoseconds: CLOCK_MONOTONIC. */
+static __always_inline u64 clock_now(void)
+{
+	u64 t = test_clock;
+
+	return t ? t : bpf_ktime_get_ns();
+}
 
 static __always_inline struct scratch *get_scratch(void)
 {

@@ -130,6 +130,22 @@ func advance(word, limit, stream, end uint64) (next, growth uint64, r datapath.R
 	return uint64(n), uint64(g), r
 }
 
+func checkBudget(sent, limit, pace, cost, burst, now, size uint64) datapath.Reason {
+	return datapath.Reason(C.check_budget(C.u64(sent), C.u64(limit), C.u64(pace), C.u64(cost), C.u64(burst), C.u64(now), C.u64(size)))
+}
+
+func paceAfter(pace, cost, now, size uint64) uint64 {
+	return uint64(C.pace_after(C.u64(pace), C.u64(cost), C.u64(now), C.u64(size)))
+}
+
+func datagramSize(length uint32, withLength bool) int {
+	with := C.u32(0)
+	if withLength {
+		with = 1
+	}
+	return int(C.datagram_size(C.u32(length), with))
+}
+
 func selected(first, last, group uint64) bool {
 	return C.selected(C.u64(first), C.u64(last), C.u64(group)) != 0
 }

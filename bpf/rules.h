@@ -90,6 +90,25 @@ RULE u8 stream_advance(u64 old, u64 limit, u64 id, u64 end, u64 *next, u64 *grow
 	return RULE_OK;
 }
 
+/* pace_after is the pace time after a packet of size bytes that is sent now. */
+RULE u64 pace_after(u64 pace, u64 cost, u64 now, u64 size)
+{
+	return (pace > now ? pace : now) + (size * cost >> PACE_SHIFT);
+}
+
+/* check_budget says whether a packet of size bytes fits a client's budget now. */
+RULE u8 check_budget(u64 sent, u64 limit, u64 pace, u64 cost, u64 burst, u64 now, u64 size)
+{
+	if (sent + size > limit)
+		return REASON_CONGESTION_WINDOW;
+	if (cost && pace_after(pace, cost, now, size) > now + burst)
+		return REASON_PACED;
+	return RULE_OK;
+}
+
+/* datagram_size is the size of a DATAGRAM frame with length bytes of data. */
+RULE u32 datagram_size(u32 length, u32 with_length) { return 1 + (with_length ? varint_len(length) : 0) + length; }
+
 /* selected says whether a subscription selects a group. */
 RULE int selected(u64 first, u64 last, u64 group) { return group >= first && (!last || group <= last); }
 

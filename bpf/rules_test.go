@@ -257,6 +257,45 @@ func TestStreamWord(t *testing.T) {
 	})
 }
 
+// TestBudget: a client's budget, also where its sums and products overflow.
+func TestBudget(t *testing.T) {
+	compare := func(t tester, sent, limit, pace, cost, burst, now, size uint64) {
+		t.Helper()
+		if a, b := datapath.PaceAfter(pace, cost, now, size), paceAfter(pace, cost, now, size); a != b {
+			t.Errorf("pace %d, cost %d, now %d, size %d: %d in Go, %d in C", pace, cost, now, size, a, b)
+		}
+		want := datapath.CheckBudget(sent, limit, pace, cost, burst, now, size)
+		if got := checkBudget(sent, limit, pace, cost, burst, now, size); got != want {
+			t.Errorf("sent %d of %d, pace %d, cost %d, burst %d, now %d, size %d: %v in Go, %v in C", sent, limit, pace, cost, burst, now, size, want, got)
+		}
+	}
+	const most = datapath.Unlimited
+	for _, c := range [][7]uint64{
+		{0, 1200, 0, 0, 0, 0, 1200}, {1, 1200, 0, 0, 0, 0, 1200}, {most, most, 0, 0, 0, 0, 1}, {most - 1, most, 0, 0, 0, 0, 1},
+		{0, most, 5, 1024, 1200, 5, 1200}, {0, most, 6, 1024, 1200, 5, 1200}, {0, most, 5, 1024, 1199, 5, 1200}, {0, most, 4, 1024, 1200, 5, 1200},
+		{0, most, most, 1, 0, 0, 1024}, {0, most, 0, most, most, most, 2}, {0, most, 0, 1 << 60, 0, 1, 16}, {0, most, 0, 1, most, 1, 1},
+	} {
+		compare(t, c[0], c[1], c[2], c[3], c[4], c[5], c[6])
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		near := func(name string) uint64 { // a limit that is close to what is compared with it, or anything
+			return rapid.OneOf(rapid.Uint64Range(0, 4000), rapid.Uint64(), rapid.Custom(func(t *rapid.T) uint64 { return -rapid.Uint64Range(0, 4000).Draw(t, "below 0") })).Draw(t, name)
+		}
+		compare(t, near("sent"), near("limit"), near("pace"), near("cost"), near("burst"), near("now"), near("size"))
+	})
+}
+
+// TestDatagramSize: rule 4 of the egress.
+func TestDatagramSize(t *testing.T) {
+	for length := range uint32(2 * datapath.MaxPacketSize) {
+		for _, with := range []bool{false, true} {
+			if a, b := rules.DatagramSize(int(length), with), datagramSize(length, with); a != b {
+				t.Errorf("%d bytes, length field %v: %d in Go, %d in C", length, with, a, b)
+			}
+		}
+	}
+}
+
 // TestPrefix: rule 3 of the egress, and the subscription's groups.
 func TestPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

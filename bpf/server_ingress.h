@@ -111,6 +111,8 @@ static long ingress_frame(u32 i, struct ingress *c)
 		count(reason, 1);
 		return 0;
 	}
+	if (s->priority_cid)
+		f->priority = s->cid_priority;
 #pragma unroll
 	for (int t = 0; t < MAX_FORWARD; t++)
 		if (t < s->track_count && s->tracks[t] == track)
@@ -118,6 +120,27 @@ static long ingress_frame(u32 i, struct ingress *c)
 	s->tracks[s->track_count & (MAX_FORWARD - 1)] = track;
 	s->track_count++;
 	return 0;
+}
+
+/*
+ * handed_over counts the frames of a packet that egress composed and let go, now that it is known whether the kernel took it.
+ * Where it did not (a queue is full, the interface is down, a later program shot it) a second record tells so; without room for it
+ * the packet is found lost by missing acknowledgments.
+ */
+static __always_inline void handed_over(struct scratch *s, long failed)
+{
+	struct record *r;
+
+	count(failed ? REASON_SEND_FAILED : FORWARDED, s->sending);
+	if (!failed)
+		return;
+	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	if (!r)
+		return;
+	s->record.reason = REASON_SEND_FAILED;
+	s->record.frames = 0;
+	__builtin_memcpy(r, &s->record, sizeof(*r));
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
 static long ingress_member(u32 i, struct ingress *c)
@@ -128,6 +151,7 @@ static long ingress_member(u32 i, struct ingress *c)
 	struct sub_key key = {.client = place - 1};
 	struct link *link;
 	struct sub *sub;
+	long failed;
 
 	if (!place)
 		return 0;
@@ -151,11 +175,15 @@ static long ingress_member(u32 i, struct ingress *c)
 	s->client = key.client;
 	s->mark = (key.client & 0xffff) | (u32)sub->generation << 16 | MARK_MAGIC << 24;
 	skb->mark = s->mark;
-	bpf_clone_redirect(skb, link->ifindex, 0);
+	s->sending = 0;
+	/* A negative error, or a positive NET_XMIT code: also NET_XMIT_CN, which is all that an interface that is down says. */
+	failed = bpf_clone_redirect(skb, link->ifindex, 0);
 	/* Egress takes the mark off; if it is still there, the clone never came by, and no record tells of it. */
 	if (s->mark) {
 		s->mark = 0;
 		count(REASON_SEND_FAILED, 1);
+	} else if (s->sending) {
+		handed_over(s, failed);
 	}
 	return 0;
 }
@@ -169,7 +197,8 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 	struct upstream *u;
 	struct cid cid;
 	u64 number, *slot, old;
-	u32 len = h->udp_length - UDP_LEN, *id, number_len;
+	u32 len = h->udp_length - UDP_LEN, number_len;
+	struct cid_owner *owner;
 	u8 first;
 
 	if (h->udp_length <= UDP_LEN || h->payload - UDP_LEN + h->udp_length > h->ip_end || h->ip_end > skb->len)
@@ -186,14 +215,17 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 		return REASON_TRUNCATED;
 
 	__builtin_memcpy(&cid, s->packet + 1, CID_LEN);
-	id = bpf_map_lookup_elem(&cids, &cid);
-	if (!id)
+	s->cid_priority = cid.bytes[CID_LEN - 1];
+	cid.bytes[CID_LEN - 1] = 0;
+	owner = bpf_map_lookup_elem(&cids, &cid);
+	if (!owner)
 		return REASON_UNKNOWN_CID;
-	s->upstream = *id;
+	s->upstream = owner->upstream;
 	u = bpf_map_lookup_elem(&upstreams, &s->upstream);
 	n = bpf_map_lookup_elem(&numbers, &s->upstream);
-	if (!u || !n || !u->valid)
+	if (!u || !n || !u->valid || (!u->priority_cid && s->cid_priority != owner->last))
 		return REASON_UNKNOWN_CID;
+	s->priority_cid = u->priority_cid;
 	if (__builtin_memcmp(&u->remote, &h->source, sizeof(u->remote)))
 		return REASON_ADDRESS;
 

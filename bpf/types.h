@@ -53,6 +53,9 @@ typedef uint64_t u64;
 #define WORD_SLOTS 128
 #define SLOTS 128
 
+/* Unit of the pace cost: nanoseconds per 1 << PACE_SHIFT bytes. */
+#define PACE_SHIFT 10
+
 /* Bit of the generation word, above the 8 that count: the half of the client's double buffer in `clients` that is valid. */
 #define GENERATION_HALF 0x100
 
@@ -104,9 +107,16 @@ enum reason {
 	REASON_COUNT
 };
 
-/* Key of `cids`. */
+/* Key of `cids`: the last byte is 0, since a publisher may write its priority there. */
 struct cid {
 	u8 bytes[CID_LEN];
+};
+
+/* Value of `cids`. */
+struct cid_owner {
+	u32 upstream;
+	u8 last; /* byte of the connection ID, see struct upstream */
+	u8 zero[3];
 };
 
 /* An IP address and a UDP port; IPv4 is mapped into IPv6. Key of `addresses`. */
@@ -121,7 +131,8 @@ struct upstream {
 	struct address remote;
 	u8 valid;
 	u8 streams; /* two low bits of the stream IDs of the peer's unidirectional streams */
-	u16 zero;
+	u8 priority_cid; /* the last byte of connection IDs is the packet's priority, whatever it is */
+	u8 zero;
 };
 
 /* Value of `numbers`: only ever changed atomically, by the kernel and by userspace. */
@@ -174,7 +185,9 @@ struct client {
 	u8 family; /* 4 or 6 */
 	u8 dcid_len;
 	u8 dcid[CID_LEN];
-	u8 zero[6];
+	u16 max_datagram; /* bytes of a DATAGRAM frame */
+	u8 priority_cid; /* the packet's priority goes into the last byte of dcid */
+	u8 zero[3];
 };
 
 /* Value of `links`. */
@@ -233,7 +246,7 @@ struct record_frame {
 
 /* Value of `records`. */
 struct record {
-	u64 time; /* CLOCK_MONOTONIC, ns */
+	u64 time; /* of clock_now, ns */
 	u64 number;
 	u64 upstream_number;
 	u32 upstream;

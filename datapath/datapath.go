@@ -1,7 +1,9 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 )
 
@@ -116,7 +118,27 @@ type Upstream struct {
 
 	// PriorityCID says that the publisher writes each packet's priority into the last byte of the connection ID, which is 0
 	// in CIDs (thesis, section 3.1.2). It then counts for all media of the packet, instead of what their headers say.
+	// Without it packets whose connection ID ends otherwise than in CIDs are not the upstream's.
 	PriorityCID bool
+}
+
+// CheckCIDs says what is wrong with u.CIDs. Datapaths find them without the last byte, which a publisher may change.
+func (u *Upstream) CheckCIDs() error {
+	const last = CIDLen - 1
+	for i, cid := range u.CIDs {
+		if len(cid) != CIDLen {
+			return fmt.Errorf("connection ID has %d bytes, the relay's have %d", len(cid), CIDLen)
+		}
+		if u.PriorityCID && cid[last] != 0 {
+			return fmt.Errorf("connection ID %x must end in 0: the publisher writes the priority there", cid)
+		}
+		for _, other := range u.CIDs[:i] {
+			if bytes.Equal(cid[:last], other[:last]) && cid[last] != other[last] {
+				return fmt.Errorf("connection IDs %x and %x differ in the last byte only", other, cid)
+			}
+		}
+	}
+	return nil
 }
 
 // Track describes a track of an upstream.

@@ -3,7 +3,8 @@ package datapath
 import "time"
 
 // Record tells userspace what the datapath did for one client with one packet: sent it (Reason Forwarded), took a number
-// and failed to send (ReasonSendFailed), or sent nothing but opened a stream for the client (any other reason).
+// and failed to send (ReasonSendFailed), or sent nothing but opened a stream for the client (any other reason). Records are
+// written before packets are sent: if that fails then, a second record of the packet follows, with ReasonSendFailed and no frames.
 type Record struct {
 	Time           time.Time // when it was sent
 	Number         uint64    // packet number on the client's connection; only with Forwarded and ReasonSendFailed

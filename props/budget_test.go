@@ -25,7 +25,7 @@ type budgetDefect struct {
 func init() {
 	defects = append(defects,
 		defect{name: "repairs bypass pacing and congestion control", lesson: 12, property: "P9", budget: budgetDefect{noLook: true}},
-		defect{name: "what userspace sends is not counted", lesson: 13, property: "P9", budget: budgetDefect{noCharge: true}},
+		defect{name: "what userspace sends is not counted", lesson: 13, property: "P9, P9 for the window", budget: budgetDefect{noCharge: true}},
 		defect{name: "the pace time is changed without atomics", lesson: 2, property: "P9", budget: budgetDefect{split: true}},
 		defect{name: "the more important packets are dropped", property: "P8", budget: budgetDefect{
 			admission: func(priority uint8, n int) bool { return n%3 > 0 || priority > 100 },
@@ -110,6 +110,11 @@ func TestP9(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestP9Window is P9 for the congestion window, with the datapath's egress on several CPUs.
+func TestP9Window(t *testing.T) {
+	holds(t, "P9 for the window", 200, of("P9", profile{packets: 20, ops: 40, anyCPU: true, failing: true, window: 200, kinds: []int{opOwn, opOwn, opRead}}))
 }
 
 // TestP8: what is admitted does not get worse with importance, state and size being equal. Policies by priority come later; what

@@ -29,8 +29,12 @@ func (w *world) settleNumbers(c *connection) {
 		}
 	}
 	for n, r := range c.records {
-		if _, ok := c.wire[n]; !ok && r.Reason == datapath.Forwarded {
+		_, sent := c.wire[n]
+		switch {
+		case !sent && !c.failed[n]:
 			w.violate("P1", "record says that number %d of connection %v was sent, and it was not", n, c)
+		case c.failed[n] != (r.Reason == datapath.ReasonSendFailed) && !w.prof.tight: // a full ring has no room to say it
+			w.violate("P7", "number %d of connection %v ended as %v", n, c, r.Reason)
 		}
 	}
 	if c.gone {
@@ -156,14 +160,16 @@ func (w *world) settleCounters() {
 	if !w.prof.single && !w.prof.tight && clients != wanted*uint64(len(w.live)) {
 		w.violate("P7", "%d frames for %d clients ended %d times: %v", wanted, len(w.live), clients, counters.Map())
 	}
-	for i := range w.records {
-		for _, f := range w.records[i].Frames {
-			switch {
-			case f.Reason != datapath.Forwarded:
-			case w.records[i].Reason == datapath.Forwarded:
-				wires++
-			case w.records[i].Reason == datapath.ReasonSendFailed:
-				failed++
+	for _, c := range w.all {
+		for n, r := range c.records {
+			for _, f := range r.Frames {
+				switch {
+				case f.Reason != datapath.Forwarded:
+				case c.failed[n]:
+					failed++
+				default:
+					wires++
+				}
 			}
 		}
 	}

@@ -12,25 +12,27 @@ import (
 
 // connection is what userspace, and the client, know of one client, from its coming to its leaving.
 type connection struct {
-	id         datapath.ClientID
-	incarnated int
-	generation uint8
-	space      *datapath.Space
-	side       datapathtest.Side
-	dcid       []byte
-	first      uint64
-	largest    uint64 // of the client: next number expected
-	numbers    map[uint64]string
-	wire       map[uint64]wirePacket
-	records    map[uint64]datapath.Record
-	failed     int // numbers whose packet was not sent
-	ownData    uint64
-	maxData    uint64
-	streams    map[uint64]*clientStream
-	nextID     uint64
-	free       []uint8
-	subs       map[datapath.TrackID]*subscription
-	busy, gone bool
+	id          datapath.ClientID
+	incarnated  int
+	generation  uint8
+	space       *datapath.Space
+	side        datapathtest.Side
+	dcid        []byte
+	first       uint64
+	largest     uint64 // of the client: next number expected
+	numbers     map[uint64]string
+	wire        map[uint64]wirePacket
+	records     map[uint64]datapath.Record
+	failed      map[uint64]bool // numbers whose packet was not sent
+	bytes       uint64
+	maxDatagram uint64
+	ownData     uint64
+	maxData     uint64
+	streams     map[uint64]*clientStream
+	nextID      uint64
+	free        []uint8
+	subs        map[datapath.TrackID]*subscription
+	busy, gone  bool
 }
 
 func (c *connection) String() string { return fmt.Sprintf("%d.%d", c.id, c.incarnated) }
@@ -75,15 +77,19 @@ func (c *connection) use(w *world, number uint64, by string) {
 func (w *world) connect(id datapath.ClientID, first uint64) *connection {
 	n := len(w.all)
 	c := &connection{id: id, incarnated: n, first: first, largest: first, side: hostSide(byte(20+n), 5000), dcid: []byte{byte(n), 1, 2, 3},
-		numbers: make(map[uint64]string), wire: make(map[uint64]wirePacket), records: make(map[uint64]datapath.Record),
+		numbers: make(map[uint64]string), wire: make(map[uint64]wirePacket), records: make(map[uint64]datapath.Record), failed: make(map[uint64]bool), maxDatagram: 100,
 		streams: make(map[uint64]*clientStream), subs: make(map[datapath.TrackID]*subscription), nextID: 3, maxData: 1 << 20}
 	if first > 0 {
 		c.numbers[first-1] = "the handshake"
 	}
 	if w.prof.pressure {
-		c.maxData = 150
+		c.maxData, c.maxDatagram = 150, 14
 	}
-	space, err := w.sim.SetClient(id, &datapath.Client{Local: w.relay.Addr, Remote: c.side.Addr, DCID: c.dcid, MaxSize: 1252,
+	maxSize := 1252
+	if w.prof.window > 0 {
+		maxSize = windowSize
+	}
+	space, err := w.sim.SetClient(id, &datapath.Client{Local: w.relay.Addr, Remote: c.side.Addr, DCID: c.dcid, MaxSize: maxSize, MaxDatagram: c.maxDatagram,
 		Protection: datapath.Protection{Version: wire.Version1}})
 	w.must(err)
 	c.space, c.generation = space, space.Generation()
@@ -92,6 +98,9 @@ func (w *world) connect(id datapath.ClientID, first uint64) *connection {
 		space.SetNext(first)
 	}
 	space.SetDataLimit(c.maxData)
+	if w.prof.window > 0 {
+		space.SetSendLimit(w.prof.window)
+	}
 	w.sim.ClientIngress(datapathtest.UDPFrame(c.side, w.relay, []byte{0x40}), 1, w.at)
 	for i := range uint8(6) {
 		c.free = append(c.free, i)
@@ -213,14 +222,16 @@ func (w *world) record(r *datapath.Record) {
 		return
 	}
 	if r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed {
-		if _, ok := c.records[r.Number]; ok {
-			w.violate("P1", "two records of number %d of connection %v", r.Number, c)
+		was, ok := c.records[r.Number]
+		if ok != (r.Reason == datapath.ReasonSendFailed) || ok && was.Reason == datapath.ReasonSendFailed {
+			w.violate("P1", "record of number %d of connection %v says %v, the one before %v", r.Number, c, r.Reason, was.Reason)
+		}
+		if ok {
+			was.Reason = r.Reason // the frames are in the first one
+			c.records[r.Number] = was
+			return
 		}
 		c.records[r.Number] = *r
-		if r.Reason == datapath.ReasonSendFailed {
-			c.use(w, r.Number, "a failed send")
-			c.failed++
-		}
 	}
 	p := w.pubs[r.Upstream]
 	for i := range r.Frames {
@@ -363,7 +374,15 @@ func (w *world) do(o op) {
 	tr := tracks[o.n%len(tracks)]
 	switch o.kind {
 	case opOwn:
-		w.own(c, "quic-go")
+		if size := min(uint64(o.m)*4, windowSize); w.prof.window == 0 {
+			w.own(c, "quic-go")
+		} else if c.space.Budget(0, size) == datapath.Forwarded {
+			if !w.bug.budget.noCharge {
+				c.space.ChargeBudget(0, size)
+			}
+			w.checkBudget(c, int(size))
+			w.own(c, "quic-go")
+		}
 	case opOwnData:
 		if w.charge(c, uint64(o.m)) {
 			w.own(c, "quic-go")

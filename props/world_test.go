@@ -16,15 +16,16 @@ import (
 
 // profile says what a property wants of its cases. The zero value of a field is the usual.
 type profile struct {
-	packets  int   // at most, of each publisher
-	ops      int   // at most, of each userspace task
-	kinds    []int // of what userspace does; default: all
-	still    bool  // nobody joins, leaves or changes
-	single   bool  // one media frame in a packet
-	anyCPU   bool  // packets of one upstream may be on several CPUs at once
-	tight    bool  // small tables
-	failing  bool  // sends fail
-	pressure bool  // small limits of the clients
+	packets  int    // at most, of each publisher
+	ops      int    // at most, of each userspace task
+	kinds    []int  // of what userspace does; default: all
+	still    bool   // nobody joins, leaves or changes
+	single   bool   // one media frame in a packet
+	anyCPU   bool   // packets of one upstream may be on several CPUs at once
+	tight    bool   // small tables
+	failing  bool   // sends fail
+	pressure bool   // small limits of the clients
+	window   uint64 // send limit of the clients; default: none
 	priority func(t *rapid.T) uint8
 }
 
@@ -196,9 +197,6 @@ var errSend = errors.New("queue is full")
 // send is the network behind the datapath.
 func (w *world) send(frame []byte, _ int, _ time.Time) error {
 	w.sends++
-	if len(w.sendErr) > 0 && w.sendErr[w.sends%len(w.sendErr)] {
-		return errSend
-	}
 	s, err := datapathtest.ParseFrame(frame)
 	if err != nil {
 		w.violate("P11", "%v", err)
@@ -206,32 +204,36 @@ func (w *world) send(frame []byte, _ int, _ time.Time) error {
 	}
 	for _, c := range w.all {
 		if c.side.Addr == s.Dst {
-			w.receive(c, bytes.Clone(s.Payload))
-			return nil
+			return w.receive(c, bytes.Clone(s.Payload), len(w.sendErr) > 0 && w.sendErr[w.sends%len(w.sendErr)])
 		}
 	}
 	w.violate("P7", "packet to %v, which is nobody", s.Dst)
 	return nil
 }
 
-// receive is a client that gets a packet of the datapath.
-func (w *world) receive(c *connection, p []byte) {
+// receive is a client that gets a packet of the datapath, or does not: then sending fails.
+func (w *world) receive(c *connection, p []byte, fails bool) error {
 	if w.bug.network != nil {
-		if p = w.bug.network(w, c, p); p == nil {
-			return
-		}
+		p = w.bug.network(w, c, p)
 	}
 	if len(p) < 1+len(c.dcid)+4+16 || p[0] != 0x43 || !bytes.Equal(p[1:1+len(c.dcid)], c.dcid) {
 		w.violate("P1", "packet %x is not for connection %v", p, c)
-		return
+		return nil
 	}
 	at := 1 + len(c.dcid)
 	truncated := uint64(p[at])<<24 | uint64(p[at+1])<<16 | uint64(p[at+2])<<8 | uint64(p[at+3])
 	number := wire.DecodePacketNumber(c.largest, truncated, 4)
 	c.largest = max(c.largest, number+1)
+	if fails {
+		c.use(w, number, "a failed send")
+		c.failed[number] = true
+		return errSend
+	}
 	c.use(w, number, "datapath")
 	c.wire[number] = wirePacket{payload: p[at+4 : len(p)-16], size: len(p)}
 	w.checkLimits(c, number, p[at+4:len(p)-16])
+	w.checkBudget(c, len(p))
+	return nil
 }
 
 // checkLimits is P4 at the moment that a packet is sent.
@@ -244,6 +246,9 @@ func (w *world) checkLimits(c *connection, number uint64, frames []byte) {
 			return
 		}
 		frames = frames[n:]
+		if f.IsDatagram() && uint64(len(f.Raw)) > c.maxDatagram {
+			w.violate("P4", "DATAGRAM frame of %d bytes, max_datagram_frame_size is %d", len(f.Raw), c.maxDatagram)
+		}
 		if !f.IsStream() {
 			continue
 		}
@@ -267,5 +272,16 @@ func (w *world) checkLimits(c *connection, number uint64, frames []byte) {
 	}
 	if sum > c.maxData {
 		w.violate("P4", "%d bytes are sent, MAX_DATA is %d", sum, c.maxData)
+	}
+}
+
+// windowSize is the largest packet where a property has a window.
+const windowSize = 160
+
+// checkBudget is P9 for the window: one packet too much for each other sender, which are the CPUs and userspace.
+func (w *world) checkBudget(c *connection, size int) {
+	c.bytes += uint64(size)
+	if most := w.prof.window + uint64(len(w.cpus))*windowSize; w.prof.window > 0 && c.bytes > most {
+		w.violate("P9", "%d bytes are sent to connection %v, its window is %d", c.bytes, c, w.prof.window)
 	}
 }

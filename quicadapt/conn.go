@@ -58,6 +58,7 @@ type conn struct {
 	// The peer's limits.
 	maxData, toldMaxData uint64
 	maxStreams           uint64
+	maxDatagram          uint64 // max_datagram_frame_size of the peer
 	streamLimit          uint64
 	maxSize, peerMaxSize int
 	ackExponent          uint8

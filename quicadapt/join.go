@@ -80,7 +80,7 @@ func (c *conn) describe() *datapath.Client {
 		secret = c.secretClient
 	}
 	return &datapath.Client{
-		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize,
+		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize, MaxDatagram: c.maxDatagram,
 		Protection: c.protection(c.wireOut, secret, c.wireOutGen),
 	}
 }

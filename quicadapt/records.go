@@ -37,6 +37,10 @@ func (c *conn) record(r *datapath.Record) {
 		return // of a predecessor
 	}
 	at := int64(r.Time.Sub(c.b.start))
+	if r.Reason == datapath.ReasonSendFailed && len(r.Frames) == 0 {
+		c.sendFailed(r.Number)
+		return
+	}
 	var e *sentPacket
 	numbered := r.Reason == datapath.Forwarded || r.Reason == datapath.ReasonSendFailed
 	if numbered {
@@ -74,6 +78,14 @@ func (c *conn) record(r *datapath.Record) {
 	}
 	c.recovery.lastSent = max(c.recovery.lastSent, at)
 	c.stats.ForwardedPackets++
+}
+
+// sendFailed handles a packet that was registered and could not be sent after all: what it carried is lost at once.
+func (c *conn) sendFailed(number uint64) {
+	if p := c.registry.at(number); p != nil && p.kind == kindMedia && !p.acked {
+		c.lostPacket(p)
+		c.b.wake()
+	}
 }
 
 // openFast enters a stream that the datapath opened.

@@ -34,6 +34,7 @@ func (t tracer) RecordEvent(e qlogwriter.Event) {
 		c.streamLimit = uint64(e.InitialMaxStreamDataUni)
 		c.maxStreams = max(c.maxStreams, uint64(e.InitialMaxStreamsUni))
 		c.ackExponent = e.AckDelayExponent
+		c.maxDatagram = uint64(max(e.MaxDatagramFrameSize, 0)) // negative without the parameter
 		c.recovery.maxAckDelay = int64(e.MaxAckDelay)
 		if e.MaxUDPPayloadSize > 0 {
 			c.peerMaxSize = int(e.MaxUDPPayloadSize)

@@ -17,12 +17,14 @@ type Harness interface {
 	Publish(frame []byte)
 	// Subscribe does so at the subscriber's interface, where client ingress is attached.
 	Subscribe(frame []byte)
+	// SetClock stops the datapath's clock at a time in nanoseconds, from a second on. The time does not go back.
+	SetClock(ns uint64)
 	// Collect returns the frames that came out at the subscriber's interface since the last call.
 	Collect() [][]byte
 	// Supports says whether the datapath has a cipher.
 	Supports(c datapath.Cipher) bool
-	// FailSends makes sending fail, or work again. It returns false if this harness cannot.
-	FailSends(fail bool) bool
+	// FailSends makes sending of what the datapath lets go fail, or work again.
+	FailSends(fail bool)
 }
 
 // Case is one case of the suite.
@@ -51,7 +53,7 @@ func (c *Case) On(t *testing.T, h Harness, v6 bool) { c.Run(newRig(t, h, v6)) }
 // Cases returns all cases.
 func Cases() []Case {
 	var all []Case
-	for _, list := range [][]Case{forwardCases, packetCases, frameCases, clientCases, lifeCases, cipherCases} {
+	for _, list := range [][]Case{forwardCases, packetCases, frameCases, clientCases, budgetCases, priorityCases, lifeCases, cipherCases} {
 		all = append(all, list...)
 	}
 	return all

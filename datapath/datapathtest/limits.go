@@ -2,6 +2,7 @@ package datapathtest
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -91,6 +92,37 @@ var clientCases = []Case{
 			[]string{"client 1: number 0 of 1, forwarded, 39 bytes [2→3 0+7 slot 0 prio 1]"},
 			Out{1, 0, append([]byte{0x0c, 3, 0}, Subgroup(101, 9, 1, "x")...)})
 	}},
+	{Name: "datagram beyond the client's limit", Run: func(r *Rig) {
+		r.Basic(1)
+		limit := func(n uint64) {
+			r.AddClient(1, func(c *datapath.Client) { c.MaxDatagram = n })
+		}
+		d := Datagram(ObjectDatagram(5, 9, 1, "x")) // 7 bytes with the client's alias, 9 of frame
+		for i, n := range []uint64{0, 8} {
+			limit(n)
+			r.Send(d, d)
+			r.Want(Counts{datapath.ReasonTooBig: 2}, nil)
+			if next := r.spaces[1].Next(); next != 0 {
+				r.Errorf("limit %d: next number %d after packet %d", n, next, i)
+			}
+		}
+		limit(9)
+		r.Send(d)
+		r.Want(ok(1), []string{"client 1: number 0 of 2, forwarded, 38 bytes [datagram 0 +7 prio 1]"}, Out{1, 0, Datagram(ObjectDatagram(101, 9, 1, "x"))})
+		// Without its length field the frame has 8 bytes; it is too big for the packet otherwise.
+		limit(8)
+		r.spaces[1].SetMaxSize(37)
+		r.Send(d)
+		r.Want(ok(1), []string{"client 1: number 1 of 3, forwarded, 37 bytes [datagram 0 +7 prio 1]"},
+			Out{1, 1, append([]byte{0x30}, ObjectDatagram(101, 9, 1, "x")...)})
+		r.spaces[1].SetMaxSize(1252)
+		limit(1 << 62)
+		r.Send(d, media) // streams have no such limit
+		r.Want(ok(2), []string{"client 1: number 2 of 4, forwarded, 49 bytes [datagram 0 +7 prio 1] [2→3 0+7 slot 0 prio 1 opened]"}, Out{Client: 1})
+		limit(0)
+		r.Send(Stream(2, 6, nil, true), d)
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonTooBig: 1}, []string{"client 1: number 3 of 5, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+	}},
 	{Name: "prefix split", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)
@@ -140,15 +172,69 @@ var clientCases = []Case{
 	}},
 	{Name: "send fails", Run: func(r *Rig) {
 		r.Basic(1)
-		if !r.H.FailSends(true) {
-			r.Log("not for this harness: it cannot make sending fail")
-			return
+		r.Client(2, 4)
+		r.Subscribe(1, 2, 102)
+		r.H.FailSends(true)
+		r.Send(media, Datagram(ObjectDatagram(5, 9, 1, "")))
+		r.Want(Counts{datapath.ReasonSendFailed: 4}, []string{
+			"client 1: number 0 of 0, forwarded, 48 bytes [2→3 0+7 slot 0 prio 1 opened] [datagram 0 +6 prio 1]",
+			"client 1: number 0 of 0, send_failed, 48 bytes",
+			"client 2: number 0 of 0, forwarded, 48 bytes [2→3 0+7 slot 0 prio 1 opened] [datagram 0 +6 prio 1]",
+			"client 2: number 0 of 0, send_failed, 48 bytes",
+		})
+		if s := r.spaces[1]; s.DataUsed() != 7 || s.Sent() != 48 || s.Next() != 1 {
+			r.Errorf("%d bytes of data and %d of packets used, next number %d; want 7, 48, 1: they are not given back", s.DataUsed(), s.Sent(), s.Next())
 		}
-		r.Send(media)
-		r.Want(Counts{datapath.ReasonSendFailed: 1}, []string{"client 1: number 0 of 0, send_failed, 40 bytes [2→3 0+7 slot 0 prio 1 opened]"})
+		r.spaces[1].SetSendLimit(0)
+		r.Send(Stream(2, 6, []byte("y"), false)) // nothing is sent to client 1, so nothing fails
+		r.Want(Counts{window: 1, datapath.ReasonSendFailed: 1}, []string{
+			"client 2: number 1 of 1, forwarded, 34 bytes [2→3 7+1 slot 0 prio 1]",
+			"client 2: number 1 of 1, send_failed, 34 bytes",
+		})
+		r.spaces[1].SetSendLimit(datapath.Unlimited)
+		_, err := r.DP.SetClient(2, nil)
+		r.must(err)
 		r.H.FailSends(false)
 		r.Send(Stream(2, 6, nil, true))
-		r.Want(ok(1), []string{"client 1: number 1 of 1, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+		r.Want(ok(1), []string{"client 1: number 1 of 2, forwarded, 33 bytes [2→3 7+0 slot 0 prio 1 fin]"}, Out{Client: 1})
+	}},
+	{Name: "send fails and the ring is full", Limits: datapath.Limits{RingBytes: 4096}, Run: func(r *Rig) {
+		r.Basic(1)
+		r.H.FailSends(true)
+		for range 11 { // the ring holds 20 records
+			r.Send(Datagram(ObjectDatagram(5, 9, 1, "")))
+		}
+		r.H.FailSends(false)
+		var forwarded, failed uint64
+		r.must(r.DP.Drain(func(rec *datapath.Record) {
+			switch {
+			case rec.Reason == datapath.Forwarded && rec.Number == forwarded:
+				forwarded++
+			case rec.Reason == datapath.ReasonSendFailed && rec.Number == failed && len(rec.Frames) == 0:
+				failed++
+			default:
+				r.Errorf("unexpected record: %s", FormatRecord(rec))
+			}
+		}))
+		if forwarded != 10 || failed != 10 {
+			r.Errorf("%d records of forwarded packets and %d of failed ones, want 10 and 10", forwarded, failed)
+		}
+		r.Want(Counts{datapath.ReasonSendFailed: 10, datapath.ReasonRingFull: 1}, nil)
+		for range 19 {
+			r.Send(Datagram(ObjectDatagram(5, 9, 1, "")))
+		}
+		r.H.FailSends(true)
+		r.Send(Datagram(ObjectDatagram(5, 9, 1, ""))) // the last place is its first record's
+		n := 0
+		r.must(r.DP.Drain(func(rec *datapath.Record) {
+			if n++; rec.Reason != datapath.Forwarded {
+				r.Errorf("unexpected record: %s", FormatRecord(rec))
+			}
+		}))
+		if n != 20 {
+			r.Errorf("%d records, want 20", n)
+		}
+		r.Want(Counts{datapath.Forwarded: 19, datapath.ReasonSendFailed: 1}, nil, slices.Repeat([]Out{{Client: 1}}, 19)...)
 	}},
 }
 

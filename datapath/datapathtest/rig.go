@@ -23,12 +23,13 @@ type Rig struct {
 	Relay  Side
 	Next   uint64 // packet number of the publisher
 	spaces map[datapath.ClientID]*datapath.Space
+	dcid   map[datapath.ClientID][]byte
 	before datapath.Counters
 	v6     bool
 }
 
 func newRig(t *testing.T, h Harness, v6 bool) *Rig {
-	r := &Rig{T: t, H: h, DP: h.Datapath(), v6: v6, spaces: make(map[datapath.ClientID]*datapath.Space)}
+	r := &Rig{T: t, H: h, DP: h.Datapath(), v6: v6, spaces: make(map[datapath.ClientID]*datapath.Space), dcid: make(map[datapath.ClientID][]byte)}
 	r.Relay = r.side(1, h.Port())
 	r.Pub = Builder{From: r.side(2, 4000), To: r.Relay, CID: CID(1)}
 	return r
@@ -67,16 +68,21 @@ func (r *Rig) Track(id datapath.TrackID, alias uint64, draft uint8) {
 	r.must(r.DP.SetTrack(id, &datapath.Track{Upstream: 1, Alias: alias, Draft: draft, DefaultPriority: 77}))
 }
 
-// subscriber returns a client's side, and DCID gives its connection ID of 8 bytes.
+// subscriber returns a client's side, and DCID gives its connection ID, of 8 bytes if a case has set no other.
 func (r *Rig) subscriber(id datapath.ClientID) Side { return r.side(byte(10+id), 5000+uint16(id)) }
 
 // DCID returns the connection ID of a client.
-func (r *Rig) DCID(id datapath.ClientID) []byte { return bytes.Repeat([]byte{byte(0xa0 + id)}, 8) }
+func (r *Rig) DCID(id datapath.ClientID) []byte {
+	if set := r.dcid[id]; set != nil {
+		return set
+	}
+	return bytes.Repeat([]byte{byte(0xa0 + id)}, 8)
+}
 
 // AddClient sets a client whose link is not learned yet.
 func (r *Rig) AddClient(id datapath.ClientID, change func(c *datapath.Client)) *datapath.Space {
 	r.Helper()
-	c := &datapath.Client{Local: r.Relay.Addr, Remote: r.subscriber(id).Addr, DCID: r.DCID(id), MaxSize: 1252,
+	c := &datapath.Client{Local: r.Relay.Addr, Remote: r.subscriber(id).Addr, DCID: r.DCID(id), MaxSize: 1252, MaxDatagram: 1 << 16,
 		Protection: datapath.Protection{Version: wire.Version1}}
 	if change != nil {
 		change(c)

@@ -25,16 +25,25 @@ type bpfCid struct {
 	Bytes [20]uint8
 }
 
+type bpfCidOwner struct {
+	_        structs.HostLayout
+	Upstream uint32
+	Last     uint8
+	Zero     [3]uint8
+}
+
 type bpfClient struct {
-	_          structs.HostLayout
-	Local      [16]uint8
-	Remote     [16]uint8
-	LocalPort  uint16
-	RemotePort uint16
-	Family     uint8
-	DcidLen    uint8
-	Dcid       [20]uint8
-	Zero       [6]uint8
+	_           structs.HostLayout
+	Local       [16]uint8
+	Remote      [16]uint8
+	LocalPort   uint16
+	RemotePort  uint16
+	Family      uint8
+	DcidLen     uint8
+	Dcid        [20]uint8
+	MaxDatagram uint16
+	PriorityCid uint8
+	Zero        [3]uint8
 }
 
 type bpfClientStream struct {
@@ -141,19 +150,25 @@ type bpfScratch struct {
 		Track    uint32
 		Group    uint64
 	}
-	Tracks     [4]uint32
-	TrackCount uint32
-	Start      uint32
-	Pos        uint32
-	Limit      uint32
-	Appended   uint32
-	Ended      uint8
-	Failed     uint8
-	Zero       [6]uint8
-	_          [4]byte
-	Record     bpfRecord
-	Packet     [2112]uint8
-	Out        [4224]uint8
+	Tracks      [4]uint32
+	TrackCount  uint32
+	PriorityCid uint8
+	CidPriority uint8
+	_           [2]byte
+	Start       uint32
+	Pos         uint32
+	Limit       uint32
+	MaxDatagram uint32
+	Appended    uint32
+	Sending     uint32
+	Ended       uint8
+	Failed      uint8
+	Refused     uint8
+	Priority    uint8
+	Zero        [4]uint8
+	Record      bpfRecord
+	Packet      [2112]uint8
+	Out         [4224]uint8
 }
 
 type bpfSpace struct {
@@ -209,11 +224,12 @@ type bpfTrackKey struct {
 }
 
 type bpfUpstream struct {
-	_       structs.HostLayout
-	Remote  bpfAddress
-	Valid   uint8
-	Streams uint8
-	Zero    uint16
+	_           structs.HostLayout
+	Remote      bpfAddress
+	Valid       uint8
+	Streams     uint8
+	PriorityCid uint8
+	Zero        uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -239,6 +255,7 @@ const (
 	bpfProgClientIngress = "client_ingress"
 	bpfProgServerIngress = "server_ingress"
 	bpfVarPORT           = "PORT"
+	bpfVarTestClock      = "test_clock"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -313,7 +330,8 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	PORT *ebpf.VariableSpec `ebpf:"PORT"`
+	PORT      *ebpf.VariableSpec `ebpf:"PORT"`
+	TestClock *ebpf.VariableSpec `ebpf:"test_clock"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -377,7 +395,8 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	PORT *ebpf.Variable `ebpf:"PORT"`
+	PORT      *ebpf.Variable `ebpf:"PORT"`
+	TestClock *ebpf.Variable `ebpf:"test_clock"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
@@ -87,6 +88,8 @@ func checkClient(c *datapath.Client) error {
 		return errors.New("the client's two addresses must be valid and of one family")
 	case len(c.DCID) > datapath.CIDLen:
 		return fmt.Errorf("connection ID has %d bytes, at most %d are allowed", len(c.DCID), datapath.CIDLen)
+	case c.PriorityCID && len(c.DCID) != datapath.CIDLen:
+		return fmt.Errorf("connection ID has %d bytes, one with a priority has %d", len(c.DCID), datapath.CIDLen)
 	case c.MaxSize < 0 || c.MaxSize > datapath.MaxPacketSize:
 		return fmt.Errorf("packet size %d is not between 0 and %d", c.MaxSize, datapath.MaxPacketSize)
 	}
@@ -104,7 +107,7 @@ func (d *Datapath) writeClient(id datapath.ClientID, c *datapath.Client) error {
 	v := bpfClient{
 		Local: c.Local.Addr().As16(), LocalPort: bits.ReverseBytes16(c.Local.Port()),
 		Remote: c.Remote.Addr().As16(), RemotePort: bits.ReverseBytes16(c.Remote.Port()),
-		Family: 6, DcidLen: uint8(len(c.DCID)),
+		Family: 6, DcidLen: uint8(len(c.DCID)), MaxDatagram: uint16(min(c.MaxDatagram, math.MaxUint16)), PriorityCid: flag(c.PriorityCID),
 	}
 	if c.Remote.Addr().Is4() {
 		v.Family = 4

@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"os"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -124,8 +123,12 @@ func (d *Datapath) mapMemory(*Config) error {
 	if err != nil {
 		return err
 	}
-	d.spaces.init(b)
-	return d.ring.open(d.objs.Records, int(d.limits.RingBytes), time.Now)
+	c, err := newClock()
+	if err != nil {
+		return err
+	}
+	d.spaces.init(b, c)
+	return d.ring.open(d.objs.Records, int(d.limits.RingBytes), c)
 }
 
 func mapPages(m *ebpf.Map, n int) ([]byte, error) {

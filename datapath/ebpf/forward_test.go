@@ -3,12 +3,15 @@
 package ebpf
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cilium/ebpf"
@@ -128,4 +131,40 @@ func TestDrain(t *testing.T) {
 			t.Errorf("record of %v, between %v and %v", r.Time, before, now)
 		}
 	}))
+}
+
+// TestInterfaceDown: what an interface that is down does not take is told at once, and the next packet after it is up again goes out.
+func TestInterfaceDown(t *testing.T) {
+	f := newForwarding(t, 1)
+	f.Collect()
+	relay0 := newRawSocket(t, "relay0")
+	relay1, err := netlink.LinkByName("relay1")
+	must(t, err)
+	must(t, f.dp.Drain(func(*datapath.Record) {}))
+	before, err := f.dp.Counters()
+	must(t, err)
+	must(t, netlink.LinkSetDown(relay1))
+	f.send(make([]byte, 100))
+	f.lab.publisher.send(marker)
+	for !bytes.Equal(relay0.receive(), marker) {
+	}
+	must(t, netlink.LinkSetUp(relay1))
+	_, err = unix.GetsockoptInt(f.lab.relay1.fd, unix.SOL_SOCKET, unix.SO_ERROR) // forget that it was down
+	must(t, err)
+	f.settle()
+	f.send(make([]byte, 100))
+	f.Collect()
+	var records []string
+	must(t, f.dp.Drain(func(r *datapath.Record) { records = append(records, fmt.Sprint(r.Number, r.Reason, len(r.Frames))) }))
+	if want := []string{"1 forwarded 1", "1 send_failed 0", "2 forwarded 1"}; !slices.Equal(records, want) {
+		t.Errorf("records %q, want %q", records, want)
+	}
+	after, err := f.dp.Counters()
+	must(t, err)
+	if n := after[datapath.ReasonSendFailed] - before[datapath.ReasonSendFailed]; n != 1 {
+		t.Errorf("%d frames failed, want 1", n)
+	}
+	if n := after[datapath.Forwarded] - before[datapath.Forwarded]; n != 1 {
+		t.Errorf("%d frames were forwarded, want 1", n)
+	}
 }

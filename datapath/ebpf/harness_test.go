@@ -5,11 +5,15 @@ package ebpf
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"os"
 	"runtime"
 	"syscall"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -134,7 +138,9 @@ func (s *rawSocket) receive() []byte {
 }
 
 // marker is a frame of a local experimental EtherType.
-var marker = append([]byte{2, 0, 0, 0, 0xff, 1, 2, 0, 0, 0, 0xff, 2, 0x88, 0xb5}, make([]byte, 50)...)
+var marker = append([]byte{2, 0, 0, 0, 0xff, 1, 2, 0, 0, 0, 0xff, 2, markerType >> 8, markerType & 0xff}, make([]byte, 50)...)
+
+const markerType = 0x88b5
 
 // settle returns when all frames that were queued when it was called have been processed, keeping those of UDP that come out.
 func (l *lab) settle() {
@@ -187,7 +193,9 @@ func (l *lab) Collect() [][]byte {
 // harness is the lab with a datapath in it.
 type harness struct {
 	*lab
-	dp *Datapath
+	dp     *Datapath
+	attach Attach
+	shot   func() error // takes the program that fails sends off again
 }
 
 func newHarness(t testing.TB, cfg Config) *harness {
@@ -199,15 +207,54 @@ func newHarness(t testing.TB, cfg Config) *harness {
 		t.Fatalf("%+v", err)
 	}
 	t.Cleanup(func() { must(t, dp.Close()) })
-	return &harness{l, dp}
+	return &harness{lab: l, dp: dp, attach: cfg.Attach}
 }
 
 func (h *harness) Datapath() datapath.Datapath     { return h.dp }
 func (h *harness) Port() uint16                    { return testPort }
 func (h *harness) Supports(c datapath.Cipher) bool { return c == datapath.CipherNull }
 
-// FailSends cannot: no state of an interface that a test may set makes the kernel refuse what egress does to a clone.
-func (h *harness) FailSends(bool) bool { return false }
+func (h *harness) SetClock(ns uint64) {
+	must(h, h.dp.objs.TestClock.Set(ns))
+	h.dp.spaces.clock.test.Store(ns)
+}
+
+// FailSends lets a program that is not ours shoot what comes out of ours, but for the marker.
+func (h *harness) FailSends(fail bool) {
+	h.Helper()
+	h.settle()
+	if h.shot != nil {
+		must(h, h.shot())
+		h.shot = nil
+	}
+	if !fail {
+		return
+	}
+	const protocolAt = 16 // in struct __sk_buff
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "shoot", Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R1, protocolAt, asm.Word),
+		asm.Mov.Imm(asm.R0, -1), // go on
+		asm.JEq.Imm(asm.R1, int32(bits.ReverseBytes16(markerType)), "out"),
+		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
+		asm.Return().WithSymbol("out"),
+	}})
+	must(h, err)
+	defer p.Close()
+	l, err := netlink.LinkByName("relay1")
+	must(h, err)
+	if h.attach != AttachClsact {
+		x, err := link.AttachTCX(link.TCXOptions{Interface: l.Attrs().Index, Program: p, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
+		must(h, err)
+		h.shot = x.Close
+		return
+	}
+	f := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_MIN_EGRESS, Protocol: unix.ETH_P_ALL, Priority: 0xffff},
+		Fd:          p.FD(), Name: "shoot", DirectAction: true,
+	}
+	must(h, netlink.FilterAdd(f))
+	h.shot = func() error { return netlink.FilterDel(f) }
+}
 
 func TestConformance(t *testing.T) {
 	for name, attach := range map[string]Attach{"tcx": AttachTCX, "clsact": AttachClsact} {

@@ -38,7 +38,7 @@ func TestNeighbours(t *testing.T) {
 			after := relay(testPort + 2)
 			for _, c := range datapathtest.Cases() {
 				if c.Name == "clients have numbers, IDs and aliases of their own" {
-					c.On(t, &harness{l, dp}, false)
+					c.On(t, &harness{lab: l, dp: dp}, false)
 				}
 			}
 			for _, other := range []*Datapath{before, after} {

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -35,33 +34,28 @@ type ring struct {
 	producer *uint64
 	data     []byte
 	mask     uint64
-	base     time.Time // when the monotonic clock was at baseNS
-	baseNS   uint64
+	clock    *clock
 	rec      datapath.Record
 	frames   [datapath.MaxForward]datapath.RecordFrame
 }
 
-func (r *ring) open(m *ebpf.Map, size int, now func() time.Time) error {
+func (r *ring) open(m *ebpf.Map, size int, c *clock) error {
 	page := os.Getpagesize()
-	c, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map the ring's consumer page: %w", err)
 	}
-	r.pages = append(r.pages, c)
+	r.pages = append(r.pages, consumer)
 	p, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map the ring: %w", err)
 	}
 	r.pages = append(r.pages, p)
-	r.consumer = (*uint64)(unsafe.Pointer(&c[0]))
+	r.consumer = (*uint64)(unsafe.Pointer(&consumer[0]))
 	r.producer = (*uint64)(unsafe.Pointer(&p[0]))
 	r.data = p[page:]
 	r.mask = uint64(size) - 1
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return fmt.Errorf("read the monotonic clock: %w", err)
-	}
-	r.base, r.baseNS = now(), uint64(ts.Nano())
+	r.clock = c
 	return nil
 }
 
@@ -113,7 +107,7 @@ func (r *ring) drain(f func(*datapath.Record)) bool {
 func (r *ring) decode(b *bpfRecord) {
 	n := min(int(b.Frames), datapath.MaxForward)
 	r.rec = datapath.Record{
-		Time:           r.base.Add(time.Duration(b.Time - r.baseNS)),
+		Time:           r.clock.at(b.Time),
 		Number:         b.Number,
 		UpstreamNumber: b.UpstreamNumber,
 		Upstream:       datapath.UpstreamID(b.Upstream),

@@ -17,6 +17,7 @@ import (
 type spaces struct {
 	*mapping
 	words []uint64
+	clock *clock
 }
 
 // mapping counts who needs the memory: the datapath and every Space that it handed out.
@@ -26,7 +27,8 @@ type mapping struct {
 	users int
 }
 
-func (s *spaces) init(b []byte) {
+func (s *spaces) init(b []byte, c *clock) {
+	s.clock = c
 	s.mapping = &mapping{b: b, users: 1}
 	s.words = unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
 }
@@ -40,7 +42,7 @@ func (s *spaces) close() {
 
 // get returns a Space over a client's words.
 func (s *spaces) get(id datapath.ClientID) *datapath.Space {
-	space := datapath.NewSpace(s.words[int(id)*datapath.SpaceWords : (int(id)+1)*datapath.SpaceWords], nil)
+	space := datapath.NewSpace(s.words[int(id)*datapath.SpaceWords:(int(id)+1)*datapath.SpaceWords], s.clock.now)
 	s.mu.Lock()
 	s.users++
 	s.mu.Unlock()

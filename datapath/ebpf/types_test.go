@@ -52,6 +52,8 @@ func TestNumbersOfC(t *testing.T) {
 		"WORD_NEXT": datapath.WordNext, "WORD_DATA_USED": datapath.WordDataUsed, "WORD_DATA_LIMIT": datapath.WordDataLimit,
 		"WORD_POOL_HEAD": datapath.WordPoolHead, "WORD_POOL_TAIL": datapath.WordPoolTail, "WORD_MAX_SIZE": datapath.WordMaxSize,
 		"WORD_GENERATION": datapath.WordGeneration, "WORD_POOL": datapath.WordPool, "POOL_SIZE": datapath.PoolSize,
+		"WORD_SENT": datapath.WordSent, "WORD_SEND_LIMIT": datapath.WordSendLimit, "WORD_PACE_TIME": datapath.WordPaceTime,
+		"WORD_PACE_COST": datapath.WordPaceCost, "WORD_PACE_BURST": datapath.WordPaceBurst,
 		"WORD_SLOTS": datapath.WordSlots, "SLOTS": datapath.Slots,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + ` (\w+)$`).FindStringSubmatch(text)

@@ -132,12 +132,13 @@ func (d *Datapath) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) err
 		atomic.StoreUint64(&w[windowWatermark], 0)
 		atomic.StoreUint64(&w[windowNext], u.NextNumber)
 	}
-	v := bpfUpstream{Remote: toAddress(set.Remote), Valid: 1, Streams: u.Streams}
+	v := bpfUpstream{Remote: toAddress(set.Remote), Valid: 1, Streams: u.Streams, PriorityCid: flag(u.PriorityCID)}
 	if err := put(d.objs.Upstreams, uint32(id), &v); err != nil {
 		return err
 	}
 	for i, cid := range set.CIDs {
-		if err := put(d.objs.Cids, cid, uint32(id)); err != nil {
+		key, last := splitCID(cid)
+		if err := put(d.objs.Cids, &key, &bpfCidOwner{Upstream: uint32(id), Last: last}); err != nil {
 			added := slices.DeleteFunc(slices.Clone(set.CIDs[:i]), func(cid []byte) bool { return old != nil && contains(old.CIDs, cid) })
 			return errors.Join(fmt.Errorf("connection IDs: %w", err), d.removeCIDs(added))
 		}
@@ -157,14 +158,15 @@ func (d *Datapath) checkUpstream(id datapath.UpstreamID, u *datapath.Upstream) e
 		return fmt.Errorf("unidirectional streams have the low bits 2 or 3, not %d", u.Streams)
 	}
 	fresh := 0
+	if err := u.CheckCIDs(); err != nil {
+		return err
+	}
 	for _, cid := range u.CIDs {
-		if len(cid) != datapath.CIDLen {
-			return fmt.Errorf("connection ID has %d bytes, the relay's have %d", len(cid), datapath.CIDLen)
-		}
-		var owner uint32
-		switch err := d.objs.Cids.Lookup(cid, &owner); {
-		case err == nil && owner != uint32(id):
-			return fmt.Errorf("connection ID belongs to upstream %d", owner)
+		var owner bpfCidOwner
+		key, _ := splitCID(cid)
+		switch err := d.objs.Cids.Lookup(&key, &owner); {
+		case err == nil && owner.Upstream != uint32(id):
+			return fmt.Errorf("connection ID belongs to upstream %d", owner.Upstream)
 		case errors.Is(err, ebpf.ErrKeyNotExist):
 			fresh++
 		case err != nil:
@@ -185,8 +187,23 @@ func (d *Datapath) checkUpstream(id datapath.UpstreamID, u *datapath.Upstream) e
 	return nil
 }
 
-func contains(list [][]byte, b []byte) bool {
-	return slices.ContainsFunc(list, func(v []byte) bool { return bytes.Equal(v, b) })
+// splitCID returns a connection ID as it is looked up, and the last byte, which is not.
+func splitCID(cid []byte) (key bpfCid, last uint8) {
+	copy(key.Bytes[:datapath.CIDLen-1], cid)
+	return key, cid[datapath.CIDLen-1]
+}
+
+// contains says whether a connection ID is in a list, as it is looked up.
+func contains(list [][]byte, cid []byte) bool {
+	key, _ := splitCID(cid)
+	return slices.ContainsFunc(list, func(v []byte) bool { k, _ := splitCID(v); return k == key })
+}
+
+func flag(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // initialSlot returns a replay slot as if all numbers below next had been seen.
@@ -200,7 +217,8 @@ func initialSlot(i, next uint64) uint64 {
 func (d *Datapath) removeCIDs(list [][]byte) error {
 	var errs []error
 	for _, cid := range list {
-		errs = append(errs, remove(d.objs.Cids, cid))
+		key, _ := splitCID(cid)
+		errs = append(errs, remove(d.objs.Cids, &key))
 	}
 	return errors.Join(errs...)
 }

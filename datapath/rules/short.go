@@ -32,8 +32,14 @@ func CheckShort(p []byte) datapath.Reason {
 	return datapath.Forwarded
 }
 
-// CID returns the connection ID of a packet that CheckShort let through.
-func CID(p []byte) [datapath.CIDLen]byte { return [datapath.CIDLen]byte(p[1:pnAt]) }
+// CID is a connection ID as it is looked up (ingress, rule 3): without the last byte, which the publisher may change.
+type CID [datapath.CIDLen - 1]byte
+
+// SplitCID splits a connection ID of the relay.
+func SplitCID(cid []byte) (key CID, last uint8) { return CID(cid), cid[datapath.CIDLen-1] }
+
+// PacketCID returns the connection ID of a packet that CheckShort let through.
+func PacketCID(p []byte) (key CID, last uint8) { return SplitCID(p[1:pnAt]) }
 
 // OpenNull finds packet number and frames of a packet without protection (ingress, rule 4). next is the largest number
 // received plus one. The packet has passed CheckShort.

@@ -14,6 +14,15 @@ func StreamOverhead(id, offset uint64) int { return 1 + wire.VarintLen(id) + wir
 // DatagramOverhead is the same for a DATAGRAM frame.
 const DatagramOverhead = 1
 
+// DatagramSize returns the size of a DATAGRAM frame, as a peer's max_datagram_frame_size counts it.
+func DatagramSize(length int, withLength bool) int {
+	n := DatagramOverhead + length
+	if withLength {
+		n += wire.VarintLen(uint64(length))
+	}
+	return n
+}
+
 // Room is what is left of a packet to a client.
 type Room struct {
 	left int  // bytes

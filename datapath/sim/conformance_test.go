@@ -21,15 +21,16 @@ type harness struct {
 	s    *sim.Sim
 	sent [][]byte
 	fail bool
+	at   time.Time
 }
 
 func newHarness(t *testing.T, limits datapath.Limits) datapathtest.Harness {
-	h := &harness{t: t}
-	h.s = sim.New(sim.Config{Limits: limits, Port: port, Send: func(frame []byte, ifindex int, at time.Time) error {
+	h := &harness{t: t, at: now}
+	h.s = sim.New(sim.Config{Limits: limits, Port: port, Now: func() time.Time { return h.at }, Send: func(frame []byte, ifindex int, at time.Time) error {
 		if h.fail {
 			return errors.New("injected")
 		}
-		if ifindex != 2 || !at.Equal(now) {
+		if ifindex != 2 || !at.Equal(h.at) {
 			t.Errorf("frame went out at interface %d at %v", ifindex, at)
 		}
 		h.sent = append(h.sent, bytes.Clone(frame))
@@ -40,13 +41,17 @@ func newHarness(t *testing.T, limits datapath.Limits) datapathtest.Harness {
 
 func (h *harness) Datapath() datapath.Datapath     { return h.s }
 func (h *harness) Port() uint16                    { return port }
-func (h *harness) Subscribe(frame []byte)          { h.s.ClientIngress(frame, 2, now) }
+func (h *harness) Subscribe(frame []byte)          { h.s.ClientIngress(frame, 2, h.at) }
 func (h *harness) Supports(_ datapath.Cipher) bool { return true }
-func (h *harness) FailSends(fail bool) bool        { h.fail = fail; return true }
+
+// SetClock counts from the second at which the clock of a Sim starts.
+func (h *harness) SetClock(ns uint64) { h.at = now.Add(time.Duration(ns) - time.Second) }
+
+func (h *harness) FailSends(fail bool) { h.fail = fail }
 
 func (h *harness) Publish(frame []byte) {
 	before := bytes.Clone(frame)
-	h.s.ServerIngress(frame, 1, now)
+	h.s.ServerIngress(frame, 1, h.at)
 	if !bytes.Equal(before, frame) {
 		h.t.Error("the frame was altered")
 	}

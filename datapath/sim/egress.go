@@ -11,9 +11,12 @@ import (
 
 // egress is the scratch in which a packet to a client is composed.
 type egress struct {
-	piece  rules.Piece
-	frames [datapath.MaxPacketSize]byte
-	packet [rules.MaxFrame]byte
+	client  *client
+	piece   rules.Piece
+	refused datapath.Reason // why the client's budget takes no packet now, or Forwarded
+	dcid    [datapath.CIDLen]byte
+	frames  [datapath.MaxPacketSize]byte
+	packet  [rules.MaxFrame]byte
 }
 
 var errNoInterface = errors.New("no such interface")
@@ -35,9 +38,13 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		Time: at, UpstreamNumber: s.in.number, Upstream: s.in.upstream, Client: id, Generation: generation,
 		Frames: e.frames[:0],
 	}
+	s.out.client = c
+	maxSize := min(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), datapath.MaxPacketSize)
+	now := s.nanos(at)
+	s.out.refused = space.Budget(now, maxSize)
 	frames := s.out.frames[:0]
-	room := rules.NewRoom(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), len(c.DCID))
-	appended, opened := 0, datapath.Forwarded
+	room := rules.NewRoom(maxSize, len(c.DCID))
+	appended, opened, priority := 0, datapath.Forwarded, uint8(255)
 	for i := range s.in.media.Len {
 		s.step()
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
@@ -48,6 +55,7 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		f.Reason = s.forward(i, id, generation, &sub, &room, &frames, &f)
 		if f.Reason == datapath.Forwarded {
 			appended++
+			priority = min(priority, f.Priority)
 		} else {
 			s.count(f.Reason, 1)
 			if !f.Opened {
@@ -66,16 +74,25 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		return
 	}
 	e.record.Number = space.TakeNumber()
-	packet := s.compose(c, &s.links[id], e.record.Number, frames)
+	packet := s.compose(c, &s.links[id], e.record.Number, priority, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
-	s.step()
-	if err := s.send(c, packet, s.links[id].Interface, at); err != nil {
-		e.record.Reason = datapath.ReasonSendFailed
-	}
-	s.count(e.record.Reason, appended)
-	// Drain waits for what is reserved, so the record may be submitted after the packet is sent.
+	space.ChargeBudget(now, uint64(e.record.Size))
+	rec := e.record // from here on e may be drained and used again
 	s.step()
 	e.done, e.submitted = true, true
+	s.step()
+	if err := s.send(c, packet, s.links[id].Interface, at); err == nil {
+		s.count(datapath.Forwarded, appended)
+		return
+	}
+	s.count(datapath.ReasonSendFailed, appended)
+	s.step()
+	if e = s.ring.reserve(); e != nil {
+		rec.Reason, rec.Frames = datapath.ReasonSendFailed, e.frames[:0]
+		e.record = rec
+		s.step()
+		e.done, e.submitted = true, true
+	}
 }
 
 // forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.
@@ -88,6 +105,9 @@ func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 		if !rules.Selected(in.group, &sub.Subscription) {
 			return datapath.ReasonFiltered
 		}
+		if s.out.refused != datapath.Forwarded {
+			return s.out.refused
+		}
 		if r := rules.NewPrefix(int(in.aliasLen), sub.Alias).Rewrite(0, f.Data, piece); r != datapath.Forwarded {
 			return r
 		}
@@ -95,6 +115,9 @@ func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 		withLength, r := room.Fit(rules.DatagramOverhead, piece.Len())
 		if r != datapath.Forwarded {
 			return r
+		}
+		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.out.client.MaxDatagram {
+			return datapath.ReasonTooBig
 		}
 		room.Take(rules.DatagramOverhead, piece.Len(), withLength)
 		*frames = rules.AppendDatagram(*frames, piece, withLength)
@@ -109,6 +132,8 @@ func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 			return r
 		}
 		rec.Opened = true
+	} else if s.out.refused != datapath.Forwarded {
+		return s.out.refused
 	}
 	rec.ClientStream, rec.Slot = to.stream, to.slot
 	if r := to.prefix.Rewrite(f.Offset, f.Data, piece); r != datapath.Forwarded {
@@ -135,6 +160,9 @@ func (s *cpu) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 	}
 	if !rules.Selected(in.group, &sub.Subscription) {
 		return sentStream{}, datapath.ReasonFiltered
+	}
+	if s.out.refused != datapath.Forwarded {
+		return sentStream{}, s.out.refused
 	}
 	word, r := takePool(s.spaces[id])
 	if r != datapath.Forwarded {
@@ -198,14 +226,18 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 	return datapath.ReasonContended
 }
 
-// compose seals frames for a client and puts the headers before them.
-func (s *cpu) compose(c *client, link *rules.Link, number uint64, frames []byte) []byte {
+// compose seals frames for a client, by the connection ID as it is on the wire, and puts the headers before them.
+func (s *cpu) compose(c *client, link *rules.Link, number uint64, priority uint8, frames []byte) []byte {
+	dcid := append(s.out.dcid[:0], c.DCID...)
+	if c.PriorityCID {
+		dcid[len(dcid)-1] = priority
+	}
 	at := rules.HeaderLen(c.Local.Addr())
 	packet := s.out.packet[:at]
 	if c.keys == nil {
-		packet = rules.AppendNull(packet, c.DCID, number, frames)
+		packet = rules.AppendNull(packet, dcid, number, frames)
 	} else {
-		packet = c.keys.Seal(packet, c.Protection.Generation, c.DCID, number, datapath.NumberLen, frames)
+		packet = c.keys.Seal(packet, c.Protection.Generation, dcid, number, datapath.NumberLen, frames)
 	}
 	rules.PutHeaders(packet, link, c.Local, c.Remote)
 	return packet

@@ -15,9 +15,11 @@ type ingress struct {
 	up       *upstream
 	number   uint64
 	media    rules.Media
-	frames   [datapath.MaxForward]inFrame // of media.Frames, at the same index
-	opened   wire.Opened
-	payload  [datapath.MaxPacketSize]byte
+	// cidPriority is the last byte of the connection ID.
+	cidPriority uint8
+	frames      [datapath.MaxForward]inFrame // of media.Frames, at the same index
+	opened      wire.Opened
+	payload     [datapath.MaxPacketSize]byte
 }
 
 // inFrame is what rule 7 found out about a media frame.
@@ -94,16 +96,19 @@ func (s *cpu) serverIngress(frame []byte, at time.Time) {
 		s.count(r, 1)
 		return
 	}
+	u := s.in.up
 	for i := range s.in.media.Len {
 		s.step()
 		r := s.decide(&s.in.media.Frames[i], &s.in.frames[i])
 		if s.in.frames[i].wanted = r == datapath.Forwarded; !s.in.frames[i].wanted {
 			s.count(r, 1)
 		}
+		if u.PriorityCID {
+			s.in.frames[i].priority = s.in.cidPriority
+		}
 	}
 	s.count(datapath.ReasonTooManyMedia, s.in.media.Further)
 	s.step()
-	u := s.in.up
 	u.watermark = max(u.watermark, s.in.media.Above)
 	s.fanOut(at)
 }
@@ -118,15 +123,19 @@ func (s *cpu) open() datapath.Reason {
 	if r := rules.CheckShort(p); r != datapath.Forwarded {
 		return r
 	}
-	id, ok := s.cids[rules.CID(p)]
+	cid, last := rules.PacketCID(p)
+	owner, ok := s.cids[cid]
 	if !ok {
 		return datapath.ReasonUnknownCID
 	}
-	u := s.upstreams[id]
+	u := s.upstreams[owner.upstream]
+	if !u.PriorityCID && last != owner.last {
+		return datapath.ReasonUnknownCID
+	}
 	if in.datagram.Src != u.Remote {
 		return datapath.ReasonAddress
 	}
-	in.upstream, in.up = id, u
+	in.upstream, in.up, in.cidPriority = owner.upstream, u, last
 	var frames []byte
 	if u.keys == nil {
 		var r datapath.Reason

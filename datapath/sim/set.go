@@ -91,13 +91,14 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 		return fmt.Errorf("unidirectional streams have the low bits 2 or 3, not %d", u.Streams)
 	}
 	fresh := 0
+	if err := u.CheckCIDs(); err != nil {
+		return err
+	}
 	for _, cid := range u.CIDs {
-		if len(cid) != datapath.CIDLen {
-			return fmt.Errorf("connection ID has %d bytes, the relay's have %d", len(cid), datapath.CIDLen)
-		}
-		owner, known := s.cids[[datapath.CIDLen]byte(cid)]
-		if known && owner != id {
-			return fmt.Errorf("connection ID belongs to upstream %d", owner)
+		key, _ := rules.SplitCID(cid)
+		owner, known := s.cids[key]
+		if known && owner.upstream != id {
+			return fmt.Errorf("connection ID belongs to upstream %d", owner.upstream)
 		}
 		if !known {
 			fresh++
@@ -127,7 +128,8 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 	if old != nil {
 		set.next, set.watermark, set.replay = old.next, old.watermark, old.replay
 		for _, cid := range old.CIDs {
-			delete(s.cids, [datapath.CIDLen]byte(cid))
+			key, _ := rules.SplitCID(cid)
+			delete(s.cids, key)
 		}
 	} else {
 		set.next = u.NextNumber
@@ -136,15 +138,18 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 		}
 	}
 	for _, cid := range set.CIDs {
-		s.cids[[datapath.CIDLen]byte(cid)] = id
+		key, last := rules.SplitCID(cid)
+		s.cids[key] = cidOwner{id, last}
 	}
 	s.upstreams[id] = set
 	return nil
 }
 
-func contains(list [][]byte, b []byte) bool {
+// contains says whether a connection ID is in a list, as it is looked up.
+func contains(list [][]byte, cid []byte) bool {
+	key, _ := rules.SplitCID(cid)
 	for _, v := range list {
-		if bytes.Equal(v, b) {
+		if k, _ := rules.SplitCID(v); k == key {
 			return true
 		}
 	}
@@ -221,6 +226,8 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 		return nil, errors.New("the client's two addresses must be valid and of one family")
 	case len(set.DCID) > wire.MaxCIDLen:
 		return nil, fmt.Errorf("connection ID has %d bytes, at most %d are allowed", len(set.DCID), wire.MaxCIDLen)
+	case set.PriorityCID && len(set.DCID) != datapath.CIDLen:
+		return nil, fmt.Errorf("connection ID has %d bytes, one with a priority has %d", len(set.DCID), datapath.CIDLen)
 	case set.MaxSize < 0 || set.MaxSize > datapath.MaxPacketSize:
 		return nil, fmt.Errorf("packet size %d is not between 0 and %d", set.MaxSize, datapath.MaxPacketSize)
 	}
@@ -236,7 +243,7 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 	}
 	space := s.spaces[id]
 	if space == nil {
-		space = datapath.NewSpace(nil, nil)
+		space = datapath.NewSpace(nil, s.now)
 		if s.cfg.Step != nil {
 			space.Interleave(s.step)
 		}

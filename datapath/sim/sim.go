@@ -31,7 +31,7 @@ type Config struct {
 	Limits datapath.Limits
 	// Port is the relay's UDP port. 0: that of the first connection given to Wrap.
 	Port uint16
-	// Now is the clock of wrapped connections. Default: time.Now.
+	// Now is the clock of spaces and of wrapped connections; times given to Ingress are of it. Default: time.Now.
 	Now func() time.Time
 	// Send sends a frame that does not go out through a wrapped connection. The frame is valid during the call. An error
 	// is what a failed redirect is in the kernel. It must not call the Sim. Default: sending fails.
@@ -49,13 +49,14 @@ type Config struct {
 type Sim struct {
 	cfg    Config
 	limits datapath.Limits
+	base   time.Time // when the datapath's clock was at startNS
 
 	drain lock // held over a whole Drain; before mu
 	rec   datapath.Record
 
 	mu        lock
 	closed    bool
-	cids      map[[datapath.CIDLen]byte]datapath.UpstreamID
+	cids      map[rules.CID]cidOwner
 	upstreams []*upstream
 	aliases   map[aliasKey]datapath.TrackID
 	tracks    []*track
@@ -83,7 +84,8 @@ func New(cfg Config) *Sim {
 	s := &Sim{
 		cfg:       cfg,
 		limits:    l,
-		cids:      make(map[[datapath.CIDLen]byte]datapath.UpstreamID),
+		base:      cfg.Now(),
+		cids:      make(map[rules.CID]cidOwner),
 		upstreams: make([]*upstream, l.Upstreams),
 		aliases:   make(map[aliasKey]datapath.TrackID),
 		tracks:    make([]*track, l.Tracks),
@@ -102,6 +104,16 @@ func New(cfg Config) *Sim {
 	}
 	return s
 }
+
+// startNS is the datapath's clock when it starts, in nanoseconds. It is not 0, which spaces have for "never".
+const startNS = uint64(time.Second)
+
+// nanos returns a time in nanoseconds of the datapath's clock.
+func (s *Sim) nanos(at time.Time) uint64 {
+	return startNS + uint64(max(at.Sub(s.base), 1-time.Duration(startNS)))
+}
+
+func (s *Sim) now() uint64 { return s.nanos(s.cfg.Now()) }
 
 // Limits returns the capacities of the tables, defaults included.
 func (s *Sim) Limits() datapath.Limits { return s.limits }

@@ -38,6 +38,12 @@ type upstream struct {
 	replay    [datapath.ReplaySlots]uint64
 }
 
+// cidOwner is whose a connection ID is, and its last byte.
+type cidOwner struct {
+	upstream datapath.UpstreamID
+	last     uint8
+}
+
 type track struct {
 	datapath.Track
 	places int // last occupied member + 1
@@ -83,7 +89,8 @@ func (s *Sim) removeUpstream(id datapath.UpstreamID) {
 		return
 	}
 	for _, cid := range u.CIDs {
-		delete(s.cids, [datapath.CIDLen]byte(cid))
+		key, _ := rules.SplitCID(cid)
+		delete(s.cids, key)
 	}
 	for t, have := range s.tracks {
 		if have != nil && have.Upstream == id {

@@ -44,5 +44,5 @@ func TestP7(t *testing.T) {
 // TestP10Datapath is P10 for what the datapath sends: frames of streams and datagrams that a subscription selects, and nothing
 // else. TestP10 is about the relay.
 func TestP10Datapath(t *testing.T) {
-	holds(t, "P10", 300, of("P10", profile{packets: 16, ops: 20}))
+	holds(t, "P10 of the datapath", 300, of("P10", profile{packets: 16, ops: 20}))
 }

@@ -118,12 +118,12 @@ var defects = []defect{
 		}
 		return p
 	}},
-	{name: "control streams are forwarded", lesson: 8, property: "P4, P10", network: func(_ *world, _ *connection, p []byte) []byte {
+	{name: "control streams are forwarded", lesson: 8, property: "P4, P10 of the datapath", network: func(_ *world, _ *connection, p []byte) []byte {
 		tag := len(p) - datapath.TagLen
 		control := wire.AppendStream(nil, 1, 0, []byte("control"), false, true)
 		return append(append(p[:tag:tag], control...), p[tag:]...)
 	}},
-	{name: "the filter is ignored", property: "P10", joining: func(s *datapath.Subscription) { s.FirstGroup = 0 }},
+	{name: "the filter is ignored", property: "P10 of the datapath", joining: func(s *datapath.Subscription) { s.FirstGroup = 0 }},
 
 	// Records and reasons.
 	{name: "a full ring loses records", lesson: 4, property: "P6, P7", record: func(w *world, _ *datapath.Record) bool {

@@ -1,4 +1,532 @@
 package props_test
 
-// systemDefect is a fault in the whole system.
-type systemDefect struct{}
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	mrand "math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/testutils/simnet"
+	"pgregory.net/rapid"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/datapath/datapathtest"
+	"github.com/fastrelay/fastrelay/datapath/sim"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/relay"
+)
+
+// systemDefect is a fault between the relay and its datapath.
+type systemDefect struct {
+	record    func(r *datapath.Record) bool  // on the way to userspace; false: lost
+	subscribe func(s *datapath.Subscription) // what the datapath is told
+	forgets   bool                           // the datapath is not told of who leaves
+	stays     bool                           // what fails goes on failing
+
+}
+
+func init() {
+	defects = append(defects,
+		defect{name: "records tell of more than was sent, and a hole stays", lesson: 10, property: "P2", system: systemDefect{record: func(r *datapath.Record) bool {
+			for i := range r.Frames {
+				r.Frames[i].Length += 400
+			}
+			return true
+		}}},
+		defect{name: "a FIN is taken for sent, and not repeated", lesson: 12, property: "P2", system: systemDefect{record: func(r *datapath.Record) bool {
+			for i := range r.Frames {
+				r.Frames[i].Fin = true
+			}
+			return true
+		}}},
+		defect{name: "another alias is written than the subscriber was told", property: "P2", system: systemDefect{subscribe: func(s *datapath.Subscription) { s.Alias += 7 }}},
+		defect{name: "the datapath forwards the group in progress", property: "P10", system: systemDefect{subscribe: func(s *datapath.Subscription) { s.FirstGroup = 0 }}},
+		defect{name: "streams go on after their subscriber has left", lesson: 14, property: "P10", system: systemDefect{forgets: true}},
+		defect{name: "records of opened streams are lost", lesson: 4, property: "P12", system: systemDefect{record: func(r *datapath.Record) bool {
+			for _, f := range r.Frames {
+				if f.Opened && f.UpstreamStream%16 < 8 {
+					return false
+				}
+			}
+			return true
+		}}},
+		defect{name: "the fast path stays off when it could be on again", property: "P12", system: systemDefect{stays: true}},
+	)
+}
+
+// between is a datapath with a defect.
+type between struct {
+	datapath.Datapath
+	d *systemDefect
+}
+
+func (b *between) Drain(f func(*datapath.Record)) error {
+	return b.Datapath.Drain(func(r *datapath.Record) {
+		if b.d.record == nil || b.d.record(r) {
+			f(r)
+		}
+	})
+}
+
+func (b *between) SetSubscription(t datapath.TrackID, c datapath.ClientID, s *datapath.Subscription) error {
+	if s == nil && b.d.forgets {
+		return nil
+	}
+	if s != nil && b.d.subscribe != nil {
+		set := *s
+		b.d.subscribe(&set)
+		s = &set
+	}
+	return b.Datapath.SetSubscription(t, c, s)
+}
+
+// router is a network that loses, repeats and delays packets by a seed.
+type router struct {
+	simnet.PerfectRouter
+	mu              sync.Mutex
+	rnd             *mrand.Rand
+	loss, dup, late float64
+	on              bool
+}
+
+func (r *router) SendPacket(p simnet.Packet) error {
+	r.mu.Lock()
+	a, b, c, on := r.rnd.Float64(), r.rnd.Float64(), r.rnd.Float64(), r.on
+	r.mu.Unlock()
+	switch {
+	case !on:
+	case a < r.loss:
+		return nil
+	case b < r.dup:
+		_ = r.PerfectRouter.SendPacket(p)
+	case c < r.late:
+		time.AfterFunc(3*time.Millisecond, func() { _ = r.PerfectRouter.SendPacket(p) })
+		return nil
+	}
+	return r.PerfectRouter.SendPacket(p)
+}
+
+// detachable is a socket with a datapath that can be taken off, as a TC program can.
+type detachable struct {
+	net.PacketConn // with the datapath
+	bare           net.PacketConn
+	off            atomic.Bool
+}
+
+func (d *detachable) ReadFrom(p []byte) (int, net.Addr, error) {
+	if d.off.Load() {
+		return d.bare.ReadFrom(p)
+	}
+	return d.PacketConn.ReadFrom(p)
+}
+
+// failure is a way in which the fast path fails, between two moments of a session.
+type failure int
+
+const (
+	failNothing  failure = iota
+	failDetached         // no packet passes the datapath
+	failCalls            // every call fails
+	failSome             // every third call fails
+	failTables           // no room: streams, client streams, records
+	failPool             // the subscriber allows three streams
+	failures
+)
+
+// plan is what happens in a run of the whole relay.
+type plan struct {
+	seed             uint64
+	draft            wire.Draft
+	groups, frames   int
+	sizes            []int
+	joins            []time.Duration // of the subscribers; the first is there from the start
+	leaves           bool            // the second one leaves in the middle
+	fails            failure
+	failFrom, failTo int // frames
+	loss, dup, late  float64
+	limits           datapath.Limits
+}
+
+func drawPlan(t *rapid.T) plan {
+	p := plan{
+		seed: rapid.Uint64().Draw(t, "seed of the network"), draft: rapid.SampledFrom([]wire.Draft{wire.Draft14, wire.Draft16}).Draw(t, "draft"),
+		groups: rapid.IntRange(3, 4).Draw(t, "groups"), frames: rapid.IntRange(3, 6).Draw(t, "frames"),
+		sizes: rapid.SliceOfN(rapid.IntRange(1, 5000), 1, 8).Draw(t, "sizes"),
+		loss:  rapid.Float64Range(0, 0.06).Draw(t, "loss"), dup: rapid.Float64Range(0, 0.02).Draw(t, "duplicates"), late: rapid.Float64Range(0, 0.05).Draw(t, "late"),
+	}
+	p.joins = []time.Duration{0}
+	if rapid.Bool().Draw(t, "second subscriber") {
+		p.joins = append(p.joins, time.Duration(rapid.IntRange(300, 600).Draw(t, "joins after")*int(time.Millisecond)))
+		p.leaves = rapid.Bool().Draw(t, "leaves")
+	}
+	return p
+}
+
+var relayCertificate = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	check(err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
+
+// system is a relay, a publisher and subscribers with stock quic-go and real packet protection, in virtual time.
+type system struct {
+	plan
+	ctx   context.Context
+	net   *router
+	relay *relay.Relay
+	addr  *net.UDPAddr
+	hosts byte
+	close []func()
+
+	mu      sync.Mutex
+	wrong   []error
+	streams map[[2]uint64][]byte // as published, by group and frame
+	group   atomic.Uint64        // that is being sent
+}
+
+func (s *system) violate(name, format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong = append(s.wrong, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
+}
+
+func (s *system) host() net.PacketConn {
+	s.hosts++
+	addr := &net.UDPAddr{IP: net.IPv4(1, 0, 0, s.hosts), Port: 4443}
+	link := &simnet.SimulatedLink{Latency: 5 * time.Millisecond, UploadPacket: s.net}
+	pc := simnet.NewBlockingSimConn(addr, link)
+	s.net.AddNode(addr, link)
+	link.Start()
+	s.close = append(s.close, func() { _ = link.Close() })
+	if s.addr == nil {
+		s.addr = addr
+	}
+	return pc
+}
+
+func (s *system) session(h moq.Handlers, streams int64) (*moq.Session, error) {
+	s.mu.Lock()
+	pc := s.host()
+	s.mu.Unlock()
+	tr := &quic.Transport{Conn: pc}
+	c, err := tr.Dial(s.ctx, s.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{s.draft.ALPN()}},
+		&quic.Config{EnableDatagrams: true, MaxIncomingUniStreams: streams})
+	s.mu.Lock()
+	s.close = append(s.close, func() { _ = tr.Close(); _ = pc.Close() })
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return moq.Connect(s.ctx, c, h)
+}
+
+// runSystem runs a plan, and returns what is wrong with what the subscribers got.
+func runSystem(t *rapid.T, p plan, d *defect) *system {
+	s := &system{plan: p, streams: make(map[[2]uint64][]byte)}
+	rapid.SyncTest(t, func(t *rapid.T) {
+		var cancel context.CancelFunc
+		s.ctx, cancel = context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		s.net = &router{rnd: mrand.New(mrand.NewPCG(p.seed, 1)), loss: p.loss, dup: p.dup, late: p.late}
+		bare := s.host()
+		dp := sim.New(sim.Config{Port: uint16(s.addr.Port), Limits: p.limits})
+		socket := &detachable{PacketConn: dp.Wrap(bare), bare: bare}
+		var failing atomic.Bool
+		faulty := datapathtest.Faulty(dp, func(method string, call int) error {
+			// A datapath whose records cannot be read while it forwards breaks its contract.
+			if !failing.Load() || method == "Drain" || p.fails != failCalls && (p.fails != failSome || call%3 > 0) {
+				return nil
+			}
+			return errors.New("it fails")
+		})
+		r, err := relay.New(relay.Config{Conn: socket, TLS: &tls.Config{Certificates: []tls.Certificate{relayCertificate()}},
+			Datapath: &between{faulty, &d.system}})
+		check(err)
+		s.relay = r
+		done := make(chan error, 1)
+		go func() { done <- r.Serve(context.Background()) }()
+		fail := func(on bool) {
+			on = on || d.system.stays
+			socket.off.Store(on && p.fails == failDetached)
+			failing.Store(on)
+		}
+		s.publish(fail)
+		failing.Store(false)
+		_ = r.Close()
+		_ = dp.Close()
+		<-done
+		for i := len(s.close) - 1; i >= 0; i-- {
+			if i == 0 {
+				_ = bare.Close()
+				time.Sleep(time.Minute) // timers run out
+			}
+			s.close[i]()
+		}
+	})
+	return s
+}
+
+// publish runs publisher and subscribers.
+func (s *system) publish(fail func(bool)) {
+	type accepted struct {
+		*moq.Request
+		alias uint64
+	}
+	start := make(chan accepted, 8)
+	pub, err := s.session(moq.Handlers{Subscribe: func(r *moq.Request) {
+		if alias, err := r.Accept(nil); err == nil {
+			start <- accepted{r, alias}
+		}
+	}}, 100)
+	if err == nil {
+		err = pub.Announce(s.ctx, []string{"live"})
+	}
+	if err != nil {
+		s.violate("P12", "publisher: %v", err)
+		return
+	}
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	for i, after := range s.joins {
+		wg.Go(func() {
+			time.Sleep(after)
+			s.subscribe(i, over)
+		})
+	}
+	req := <-start
+	time.Sleep(250 * time.Millisecond)
+	s.net.mu.Lock()
+	s.net.on = true
+	s.net.mu.Unlock()
+	n, before := 0, uint64(0)
+	for g := range uint64(s.groups) {
+		s.group.Store(g)
+		for f := range uint64(s.frames) {
+			if n == s.failFrom {
+				fail(true)
+			}
+			if n == s.failTo {
+				fail(false)
+				before, _ = s.paths()
+			}
+			s.write(pub, req.alias, g, f, n)
+			n++
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	if after, slow := s.paths(); s.fails != failNothing && s.fails != failTables && s.fails != failPool && after == before && s.failTo < n-4 {
+		s.violate("P12", "the fast path works again, and takes no stream: %d fast, %d slow", after, slow)
+	}
+	_ = req.Done(moq.DoneTrackEnded, uint64(n), "end")
+	time.Sleep(20 * time.Second) // repairs
+	close(over)
+	wg.Wait()
+	_ = pub.Close(0, "")
+}
+
+// paths counts the streams to the subscribers that are there.
+func (s *system) paths() (fast, slow uint64) {
+	for _, tr := range s.relay.Stats().Tracks {
+		for _, x := range tr.Subscribers {
+			fast, slow = fast+x.FastStreams, slow+x.SlowStreams
+		}
+	}
+	return fast, slow
+}
+
+func (s *system) write(pub *moq.Session, alias, g, f uint64, n int) {
+	h := wire.SubgroupHeader{TrackAlias: alias, Group: g, Subgroup: f, SubgroupMode: wire.SubgroupExplicit, Priority: 64}
+	payload := make([]byte, s.sizes[n%len(s.sizes)])
+	rnd := mrand.New(mrand.NewPCG(g<<32|f, s.seed))
+	for i := range payload {
+		payload[i] = byte(rnd.Uint32())
+	}
+	b := h.Append(nil, s.draft)
+	b = append(wire.AppendObjectHeader(b, s.draft, false, f, nil, uint64(len(payload)), 0), payload...)
+	s.mu.Lock()
+	s.streams[[2]uint64{g, f}] = b
+	s.mu.Unlock()
+	out, err := pub.OpenDataStream(s.ctx)
+	if err == nil {
+		_, err = out.Write(b)
+	}
+	if err == nil {
+		err = out.Close()
+	}
+	if err != nil {
+		s.violate("P12", "publisher's stream: %v", err)
+	}
+}
+
+// subscribe is one subscriber, from joining to the end, or to leaving in the middle.
+func (s *system) subscribe(i int, over <-chan struct{}) {
+	limit := int64(100)
+	if s.fails == failPool {
+		limit = 3
+	}
+	session, err := s.session(moq.Handlers{}, limit)
+	if err != nil {
+		s.violate("P12", "subscriber %d: %v", i, err)
+		return
+	}
+	defer func() { _ = session.Close(0, "") }()
+	atCall := s.group.Load()
+	sub, err := session.Subscribe(s.ctx, []string{"live"}, "video", moq.SubscribeOptions{Filter: moq.FilterNextGroup})
+	if err != nil {
+		return // it came too late
+	}
+	var mu sync.Mutex
+	got := make(map[[2]uint64]int)
+	left := time.Time{}
+	var readers sync.WaitGroup
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		for {
+			rs, err := session.AcceptDataStream(s.ctx)
+			if err != nil {
+				return
+			}
+			at := time.Now()
+			readers.Go(func() {
+				b, err := io.ReadAll(rs)
+				h, herr := wire.ParseSubgroupHeader(b, s.draft)
+				if herr != nil && err != nil {
+					return // an idle reserved stream, at the end of the connection
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if !left.IsZero() {
+					if at.After(left.Add(400 * time.Millisecond)) {
+						s.violate("P10", "subscriber %d, which has left, gets group %d", i, h.Group)
+					}
+					return
+				}
+				s.mu.Lock()
+				want := s.streams[[2]uint64{h.Group, h.Subgroup}]
+				s.mu.Unlock()
+				head, err2 := wire.ParseSubgroupHeader(want, s.draft)
+				if herr != nil || err2 != nil {
+					s.violate("P2", "subscriber %d: stream of %d bytes: %v %v", i, len(b), herr, err2)
+					return
+				}
+				want = append(wire.RewriteAlias(nil, want[:head.Len], &head, sub.Alias), want[head.Len:]...)
+				if err != nil || !bytes.Equal(b, want) {
+					s.violate("P2", "subscriber %d: stream %d/%d has %d bytes of %d, or others: %v", i, h.Group, h.Subgroup, len(b), len(want), err)
+				}
+				got[[2]uint64{h.Group, h.Subgroup}]++
+			})
+		}
+	}()
+	if i == 1 && s.leaves {
+		time.Sleep(150 * time.Millisecond)
+		mu.Lock()
+		left = time.Now()
+		mu.Unlock()
+		_ = sub.Unsubscribe()
+	}
+	<-over
+	mu.Lock()
+	gone := !left.IsZero()
+	first := uint64(s.groups)
+	for k, n := range got {
+		first = min(first, k[0])
+		if n > 1 {
+			s.violate("P12", "subscriber %d got stream %v %d times", i, k, n)
+		}
+	}
+	mu.Unlock()
+	if !gone {
+		s.complete(i, first, atCall, got, &mu)
+	}
+	_ = session.Close(0, "")
+	<-accepting
+	readers.Wait()
+}
+
+// complete checks that a subscriber got everything from its first group on.
+func (s *system) complete(i int, first, atCall uint64, got map[[2]uint64]int, mu *sync.Mutex) {
+	mu.Lock()
+	defer mu.Unlock()
+	missing := 0
+	for g := first; g < uint64(s.groups); g++ {
+		for f := range uint64(s.frames) {
+			if got[[2]uint64{g, f}] == 0 {
+				missing++
+			}
+		}
+	}
+	if missing > 0 || i == 0 && first > 0 || first > atCall+2 && first < uint64(s.groups) {
+		for _, name := range []string{"P2", "P10", "P12"} {
+			s.violate(name, "subscriber %d, of group %d on, misses %d streams", i, first, missing)
+		}
+	}
+}
+
+func (s *system) verdict(name string, d *defect) error {
+	for _, err := range s.wrong {
+		if d.name == "" || bytes.HasPrefix([]byte(err.Error()), []byte(name+":")) {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestP2: a subscriber's stream is the publisher's after prefix rewrite, byte for byte, FIN included, over a network that loses,
+// repeats and reorders; quicadapt repairs what the datapath could not send.
+func TestP2(t *testing.T) {
+	holds(t, "P2", 50, func(t *rapid.T, d *defect) error {
+		p := drawPlan(t)
+		p.leaves, p.failFrom, p.failTo = false, -1, -1
+		return runSystem(t, p, d).verdict("P2", d)
+	})
+}
+
+// TestP10: a subscription gets exactly what its filter selects, from its start on, also in mid-group, and nothing once it has left.
+func TestP10(t *testing.T) {
+	holds(t, "P10", 40, func(t *rapid.T, d *defect) error {
+		p := drawPlan(t)
+		p.failFrom, p.failTo = -1, -1
+		if len(p.joins) == 1 {
+			p.joins = append(p.joins, 400*time.Millisecond)
+		}
+		if p.leaves {
+			p.groups, p.frames = 6, 10
+		}
+		return runSystem(t, p, d).verdict("P10", d)
+	})
+}
+
+// TestP12: with the fast path failing at any point every object arrives once, and it is used again when it works again.
+func TestP12(t *testing.T) {
+	holds(t, "P12", 100, func(t *rapid.T, d *defect) error {
+		p := drawPlan(t)
+		p.groups = 4
+		p.fails = failure(rapid.IntRange(1, int(failures)-1).Draw(t, "failure"))
+		p.failFrom = rapid.IntRange(0, 4).Draw(t, "fails from")
+		p.failTo = p.failFrom + rapid.IntRange(1, 4).Draw(t, "for")
+		if p.fails == failTables {
+			p.limits = datapath.Limits{Streams: 3, ClientStreams: 2, RingBytes: 4096}
+		}
+		return runSystem(t, p, d).verdict("P12", d)
+	})
+}

@@ -22,6 +22,7 @@ type profile struct {
 	still    bool   // nobody joins, leaves or changes
 	single   bool   // one media frame in a packet
 	anyCPU   bool   // packets of one upstream may be on several CPUs at once
+	strict   bool   // what TestP3OnTwoCPUs knows of is not excused
 	tight    bool   // small tables
 	failing  bool   // sends fail
 	pressure bool   // small limits of the clients

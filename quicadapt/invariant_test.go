@@ -83,10 +83,10 @@ func newAckWorld(first uint64, d ackDefect) *ackWorld {
 	w := &ackWorld{c: newConn(b, netip.MustParseAddrPort("192.0.2.1:1"), false), quic: keys(server), wire: keys(server), peer: keys(client),
 		in: keys(client), own: first, ownOf: make(map[uint64]uint64), acked: make(map[uint64]bool), told: make(map[uint64]bool), defect: d}
 	c := w.c
-	c.secretServer, c.secretClient, c.nextOwn = server, client, first
+	c.nextOwn = first
 	c.peerCIDLen.Store(4)
-	c.deriveKeys(wire.SuiteAES128GCM, server, client)
 	c.startTranslating()
+	c.quicOut, c.wireOut, c.quicIn, c.wireIn = keys(server), keys(server), keys(client), keys(client)
 	c.joined, c.maxData = true, 1<<30
 	return w
 }

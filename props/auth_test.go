@@ -63,9 +63,10 @@ func (w *twins) upstream() *datapath.Upstream {
 }
 
 func (w *twins) set(x *twin) {
-	space, err := x.dp.SetClient(0, nil)
-	check(err)
-	space, err = x.dp.SetClient(0, &datapath.Client{Local: w.relay.Addr, Remote: w.client.Addr, DCID: []byte("client"), MaxSize: 1200,
+	if _, err := x.dp.SetClient(0, nil); err != nil {
+		panic(err)
+	}
+	space, err := x.dp.SetClient(0, &datapath.Client{Local: w.relay.Addr, Remote: w.client.Addr, DCID: []byte("client"), MaxSize: 1200,
 		Protection: datapath.Protection{Cipher: datapath.Cipher(w.suite), Version: wire.Version1, Secret: w.secret}})
 	check(err)
 	x.space = space

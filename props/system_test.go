@@ -156,6 +156,8 @@ type plan struct {
 	sizes            []int
 	joins            []time.Duration // of the subscribers; the first is there from the start
 	leaves           bool            // the second one leaves in the middle
+	filter           moq.Filter      // of the second subscriber; default: the next group
+	from, to         uint64          // groups of an absolute filter
 	fails            failure
 	failFrom, failTo int // frames
 	loss, dup, late  float64
@@ -199,7 +201,6 @@ type system struct {
 	mu      sync.Mutex
 	wrong   []error
 	streams map[[2]uint64][]byte // as published, by group and frame
-	group   atomic.Uint64        // that is being sent
 }
 
 func (s *system) violate(name, format string, args ...any) {
@@ -291,8 +292,11 @@ func (s *system) publish(fail func(bool)) {
 		alias uint64
 	}
 	start := make(chan accepted, 8)
+	var asked atomic.Bool
 	pub, err := s.session(moq.Handlers{Subscribe: func(r *moq.Request) {
-		if alias, err := r.Accept(nil); err == nil {
+		if asked.Swap(true) {
+			_ = r.Reject(4, "the track is over")
+		} else if alias, err := r.Accept(nil); err == nil {
 			start <- accepted{r, alias}
 		}
 	}}, 100)
@@ -318,7 +322,6 @@ func (s *system) publish(fail func(bool)) {
 	s.net.mu.Unlock()
 	n, before := 0, uint64(0)
 	for g := range uint64(s.groups) {
-		s.group.Store(g)
 		for f := range uint64(s.frames) {
 			if n == s.failFrom {
 				fail(true)
@@ -389,8 +392,11 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 		return
 	}
 	defer func() { _ = session.Close(0, "") }()
-	atCall := s.group.Load()
-	sub, err := session.Subscribe(s.ctx, []string{"live"}, "video", moq.SubscribeOptions{Filter: moq.FilterNextGroup})
+	options := moq.SubscribeOptions{Filter: moq.FilterNextGroup}
+	if i == 1 && s.filter > 0 {
+		options = moq.SubscribeOptions{Filter: s.filter, Start: moq.Location{Group: s.from}, EndGroup: s.to}
+	}
+	sub, err := session.Subscribe(s.ctx, []string{"live"}, "video", options)
 	if err != nil {
 		return // it came too late
 	}
@@ -447,37 +453,50 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 	<-over
 	mu.Lock()
 	gone := !left.IsZero()
-	first := uint64(s.groups)
 	for k, n := range got {
-		first = min(first, k[0])
 		if n > 1 {
 			s.violate("P12", "subscriber %d got stream %v %d times", i, k, n)
 		}
 	}
-	mu.Unlock()
 	if !gone {
-		s.complete(i, first, atCall, got, &mu)
+		s.complete(i, &options, sub.Largest, got)
 	}
+	mu.Unlock()
 	_ = session.Close(0, "")
 	<-accepting
 	readers.Wait()
 }
 
-// complete checks that a subscriber got everything from its first group on.
-func (s *system) complete(i int, first, atCall uint64, got map[[2]uint64]int, mu *sync.Mutex) {
-	mu.Lock()
-	defer mu.Unlock()
-	missing := 0
-	for g := first; g < uint64(s.groups); g++ {
+// selects says what a subscription of a filter gets, by the largest object when it began: objects are frames.
+func (s *system) selects(o *moq.SubscribeOptions, largest *moq.Location, g, f uint64) bool {
+	at := moq.Location{Group: g, Object: f}
+	switch {
+	case o.Filter == moq.FilterNextGroup:
+		return largest == nil || g > largest.Group
+	case largest != nil && !largest.Less(at):
+		return false // it is past: live subscriptions do not reach back
+	case o.Filter == moq.FilterAbsoluteRange:
+		return !at.Less(o.Start) && g <= o.EndGroup
+	}
+	return true
+}
+
+// complete checks that a subscriber got what its filter selects, and nothing else.
+func (s *system) complete(i int, o *moq.SubscribeOptions, largest *moq.Location, got map[[2]uint64]int) {
+	missing, more := 0, 0
+	for g := range uint64(s.groups) {
 		for f := range uint64(s.frames) {
-			if got[[2]uint64{g, f}] == 0 {
+			switch n := got[[2]uint64{g, f}]; {
+			case n == 0 && s.selects(o, largest, g, f):
 				missing++
+			case n > 0 && !s.selects(o, largest, g, f):
+				more++
 			}
 		}
 	}
-	if missing > 0 || i == 0 && first > 0 || first > atCall+2 && first < uint64(s.groups) {
+	if missing > 0 || more > 0 {
 		for _, name := range []string{"P2", "P10", "P12"} {
-			s.violate(name, "subscriber %d, of group %d on, misses %d streams", i, first, missing)
+			s.violate(name, "subscriber %d, filter %d from %v, largest %v: misses %d streams, gets %d too many", i, o.Filter, o.Start, largest, missing, more)
 		}
 	}
 }
@@ -509,8 +528,12 @@ func TestP10(t *testing.T) {
 		if len(p.joins) == 1 {
 			p.joins = append(p.joins, 400*time.Millisecond)
 		}
+		p.filter = rapid.SampledFrom([]moq.Filter{0, moq.FilterLargestObject, moq.FilterAbsoluteRange}).Draw(t, "filter")
+		p.groups = 5
+		p.to = uint64(rapid.IntRange(2, 4).Draw(t, "last group"))
+		p.from = uint64(rapid.IntRange(1, int(p.to)).Draw(t, "first group"))
 		if p.leaves {
-			p.groups, p.frames = 6, 10
+			p.groups, p.frames, p.to = 6, 10, 5
 		}
 		return runSystem(t, p, d).verdict("P10", d)
 	})

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
@@ -93,63 +92,6 @@ func (b *between) SetSubscription(t datapath.TrackID, c datapath.ClientID, s *da
 		s = &set
 	}
 	return b.Datapath.SetSubscription(t, c, s)
-}
-
-// router is a network that loses, repeats and delays packets by a seed.
-type router struct {
-	simnet.PerfectRouter
-	mu              sync.Mutex
-	rnd             *mrand.Rand
-	loss, dup, late float64
-	on              bool
-}
-
-func (r *router) SendPacket(p simnet.Packet) error {
-	r.mu.Lock()
-	a, b, c, on := r.rnd.Float64(), r.rnd.Float64(), r.rnd.Float64(), r.on
-	r.mu.Unlock()
-	switch {
-	case !on:
-	case a < r.loss:
-		return nil
-	case b < r.dup:
-		_ = r.PerfectRouter.SendPacket(p)
-	case c < r.late:
-		time.AfterFunc(3*time.Millisecond, func() { _ = r.PerfectRouter.SendPacket(p) })
-		return nil
-	}
-	return r.PerfectRouter.SendPacket(p)
-}
-
-// detachable is a socket with a datapath that can be taken off, as a TC program can.
-type detachable struct {
-	net.PacketConn // with the datapath
-	bare           net.PacketConn
-	off            atomic.Bool
-}
-
-func (d *detachable) ReadFrom(p []byte) (int, net.Addr, error) {
-	if d.off.Load() {
-		return d.bare.ReadFrom(p)
-	}
-	return d.PacketConn.ReadFrom(p)
-}
-
-// WriteTo is what userspace sends: it is not the datapath's to fail.
-func (d *detachable) WriteTo(p []byte, to net.Addr) (int, error) { return d.bare.WriteTo(p, to) }
-
-// flaky is the socket that the datapath sends by; two of three packets fail.
-type flaky struct {
-	net.PacketConn
-	on    atomic.Bool
-	count atomic.Uint64
-}
-
-func (f *flaky) WriteTo(p []byte, to net.Addr) (int, error) {
-	if f.on.Load() && f.count.Add(1)%3 > 0 {
-		return 0, errSend
-	}
-	return f.PacketConn.WriteTo(p, to)
 }
 
 // failure is a way in which the fast path fails, between two moments of a session.
@@ -397,127 +339,6 @@ func (s *system) write(pub *moq.Session, alias, g, f uint64, n int) {
 	}
 	if err != nil {
 		s.violate("P12", "publisher's stream: %v", err)
-	}
-}
-
-// subscribe is one subscriber, from joining to the end, or to leaving in the middle.
-func (s *system) subscribe(i int, over <-chan struct{}) {
-	limit := int64(100)
-	if s.fails == failPool {
-		limit = 3
-	}
-	session, err := s.session(moq.Handlers{}, limit)
-	if err != nil {
-		s.violate("P12", "subscriber %d: %v", i, err)
-		return
-	}
-	defer func() { _ = session.Close(0, "") }()
-	options := moq.SubscribeOptions{Filter: moq.FilterNextGroup}
-	if i == 1 && s.filter > 0 {
-		options = moq.SubscribeOptions{Filter: s.filter, Start: moq.Location{Group: s.from}, EndGroup: s.to}
-	}
-	sub, err := session.Subscribe(s.ctx, []string{"live"}, "video", options)
-	if err != nil {
-		return // it came too late
-	}
-	var mu sync.Mutex
-	got := make(map[[2]uint64]int)
-	left := time.Time{}
-	var readers sync.WaitGroup
-	accepting := make(chan struct{})
-	go func() {
-		defer close(accepting)
-		for {
-			rs, err := session.AcceptDataStream(s.ctx)
-			if err != nil {
-				return
-			}
-			at := time.Now()
-			readers.Go(func() {
-				b, err := io.ReadAll(rs)
-				h, herr := wire.ParseSubgroupHeader(b, s.draft)
-				if herr != nil && err != nil {
-					return // an idle reserved stream, at the end of the connection
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				if !left.IsZero() {
-					if at.After(left.Add(400 * time.Millisecond)) {
-						s.violate("P10", "subscriber %d, which has left, gets group %d", i, h.Group)
-					}
-					return
-				}
-				s.mu.Lock()
-				want := s.streams[[2]uint64{h.Group, h.Subgroup}]
-				s.mu.Unlock()
-				head, err2 := wire.ParseSubgroupHeader(want, s.draft)
-				if herr != nil || err2 != nil {
-					s.violate("P2", "subscriber %d: stream of %d bytes: %v %v", i, len(b), herr, err2)
-					return
-				}
-				want = append(wire.RewriteAlias(nil, want[:head.Len], &head, sub.Alias), want[head.Len:]...)
-				if err != nil || !bytes.Equal(b, want) {
-					s.violate("P2", "subscriber %d: stream %d/%d has %d bytes of %d, or others: %v", i, h.Group, h.Subgroup, len(b), len(want), err)
-				}
-				got[[2]uint64{h.Group, h.Subgroup}]++
-			})
-		}
-	}()
-	if i == 1 && s.leaves {
-		time.Sleep(150 * time.Millisecond)
-		mu.Lock()
-		left = time.Now()
-		mu.Unlock()
-		_ = sub.Unsubscribe()
-	}
-	<-over
-	mu.Lock()
-	gone := !left.IsZero()
-	for k, n := range got {
-		if n > 1 {
-			s.violate("P12", "subscriber %d got stream %v %d times", i, k, n)
-		}
-	}
-	if !gone {
-		s.complete(i, &options, sub.Largest, got)
-	}
-	mu.Unlock()
-	_ = session.Close(0, "")
-	<-accepting
-	readers.Wait()
-}
-
-// selects says what a subscription of a filter gets, by the largest object when it began: objects are frames.
-func (s *system) selects(o *moq.SubscribeOptions, largest *moq.Location, g, f uint64) bool {
-	at := moq.Location{Group: g, Object: f}
-	switch {
-	case o.Filter == moq.FilterNextGroup:
-		return largest == nil || g > largest.Group
-	case largest != nil && !largest.Less(at):
-		return false // it is past: live subscriptions do not reach back
-	case o.Filter == moq.FilterAbsoluteRange:
-		return !at.Less(o.Start) && g <= o.EndGroup
-	}
-	return true
-}
-
-// complete checks that a subscriber got what its filter selects, and nothing else.
-func (s *system) complete(i int, o *moq.SubscribeOptions, largest *moq.Location, got map[[2]uint64]int) {
-	missing, more := 0, 0
-	for g := range uint64(s.groups) {
-		for f := range uint64(s.frames) {
-			switch n := got[[2]uint64{g, f}]; {
-			case n == 0 && s.selects(o, largest, g, f):
-				missing++
-			case n > 0 && !s.selects(o, largest, g, f):
-				more++
-			}
-		}
-	}
-	if missing > 0 || more > 0 {
-		for _, name := range []string{"P2", "P10", "P12"} {
-			s.violate(name, "subscriber %d, filter %d from %v, largest %v: misses %d streams, gets %d too many", i, o.Filter, o.Start, largest, missing, more)
-		}
 	}
 }
 

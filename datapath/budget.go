@@ -35,6 +35,7 @@ func CheckBudget(sent, limit, pace, cost, burst, now, size uint64) Reason {
 
 // Budget says whether a packet of size bytes fits the budget now. It takes nothing.
 func (s *Space) Budget(now, size uint64) Reason {
+	s.Step()
 	return CheckBudget(atomic.LoadUint64(&s.w[WordSent]), atomic.LoadUint64(&s.w[WordSendLimit]),
 		atomic.LoadUint64(&s.w[WordPaceTime]), atomic.LoadUint64(&s.w[WordPaceCost]), atomic.LoadUint64(&s.w[WordPaceBurst]), now, size)
 }
@@ -57,6 +58,7 @@ const budgetTries = 4
 
 // ChargeBudget draws a packet of size bytes that is sent now from the budget, whether it fits or not.
 func (s *Space) ChargeBudget(now, size uint64) {
+	s.Step()
 	atomic.AddUint64(&s.w[WordSent], size)
 	cost := atomic.LoadUint64(&s.w[WordPaceCost])
 	if cost == 0 {
@@ -64,11 +66,14 @@ func (s *Space) ChargeBudget(now, size uint64) {
 	}
 	pace := &s.w[WordPaceTime]
 	for range budgetTries {
+		s.Step()
 		old := atomic.LoadUint64(pace)
+		s.Step()
 		if atomic.CompareAndSwapUint64(pace, old, PaceAfter(old, cost, now, size)) {
 			return
 		}
 	}
+	s.Step()
 	atomic.AddUint64(pace, size*cost>>paceShift)
 }
 

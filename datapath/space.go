@@ -54,6 +54,7 @@ func StreamTag(streamID uint64) uint64 { return (streamID >> 2 & streamTagMask) 
 type Space struct {
 	w     []uint64
 	clock func() uint64
+	step  func() // see Interleave
 }
 
 // NewSpace makes a space over SpaceWords words, 8-byte aligned, which a backend maps; nil allocates them. clock is that of
@@ -66,7 +67,18 @@ func NewSpace(words []uint64, clock func() uint64) *Space {
 		start := time.Now()
 		clock = func() uint64 { return uint64(time.Since(start)) }
 	}
-	return &Space{words[:SpaceWords:SpaceWords], clock}
+	return &Space{w: words[:SpaceWords:SpaceWords], clock: clock}
+}
+
+// Interleave has step called before each operation on a shared word, so that a test can let others change the words there.
+// Only before the space is used.
+func (s *Space) Interleave(step func()) { s.step = step }
+
+// Step is where others may change the words, with Interleave: backends in Go call it between their operations.
+func (s *Space) Step() {
+	if s.step != nil {
+		s.step()
+	}
 }
 
 // Now returns the time of the datapath's clock, in nanoseconds, as in WordPaceTime.
@@ -96,14 +108,19 @@ func (s *Space) Next() uint64 { return atomic.LoadUint64(&s.w[WordNext]) }
 func (s *Space) SetNext(n uint64) { atomic.StoreUint64(&s.w[WordNext], n) }
 
 // TakeNumber takes a packet number for userspace.
-func (s *Space) TakeNumber() uint64 { return atomic.AddUint64(&s.w[WordNext], 1) - 1 }
+func (s *Space) TakeNumber() uint64 {
+	s.Step()
+	return atomic.AddUint64(&s.w[WordNext], 1) - 1
+}
 
 // DataUsed returns the bytes of connection flow control that are used.
 func (s *Space) DataUsed() uint64 { return atomic.LoadUint64(&s.w[WordDataUsed]) }
 
 // Charge takes n bytes of connection flow control up to limit, and says whether they were there.
 func (s *Space) Charge(n, limit uint64) bool {
+	s.Step()
 	if atomic.AddUint64(&s.w[WordDataUsed], n) > limit {
+		s.Step()
 		atomic.AddUint64(&s.w[WordDataUsed], -n)
 		return false
 	}
@@ -124,13 +141,18 @@ func (s *Space) PoolLen() int {
 // Reserve adds a stream ID to the pool and readies its slot, which must be free, with the peer's limit for the stream. It
 // returns false if the pool is full.
 func (s *Space) Reserve(streamID uint64, slot uint8, limit uint64) bool {
+	s.Step()
 	tail := atomic.LoadUint64(&s.w[WordPoolTail])
 	if tail-atomic.LoadUint64(&s.w[WordPoolHead]) >= PoolSize {
 		return false
 	}
+	s.Step()
 	atomic.StoreUint64(&s.w[WordSlots+2*int(slot)], StreamTag(streamID))
+	s.Step()
 	atomic.StoreUint64(&s.w[WordSlots+2*int(slot)+1], limit)
+	s.Step()
 	atomic.StoreUint64(&s.w[WordPool+int(tail%PoolSize)], uint64(slot)<<48|streamID)
+	s.Step()
 	atomic.StoreUint64(&s.w[WordPoolTail], tail+1)
 	return true
 }
@@ -143,6 +165,7 @@ func (s *Space) SetStreamLimit(slot uint8, limit uint64) {
 // CloseStream keeps the datapath from sending on the stream in a slot, and returns the highest offset sent: the final
 // size, if the stream is reset.
 func (s *Space) CloseStream(slot uint8) uint64 {
+	s.Step()
 	return atomic.OrUint64(&s.w[WordSlots+2*int(slot)], StreamClosed) & StreamOffset
 }
 
@@ -157,6 +180,7 @@ func (s *Space) StreamWord(slot uint8) (word, limit uint64) {
 func (s *Space) Advance(slot uint8, end, limit uint64) bool {
 	p := &s.w[WordSlots+2*int(slot)]
 	for {
+		s.Step()
 		old := atomic.LoadUint64(p)
 		if old&StreamOffset >= end {
 			return true
@@ -165,9 +189,11 @@ func (s *Space) Advance(slot uint8, end, limit uint64) bool {
 		if !s.Charge(growth, limit) {
 			return false
 		}
+		s.Step()
 		if atomic.CompareAndSwapUint64(p, old, old&^StreamOffset|end) {
 			return true
 		}
+		s.Step()
 		atomic.AddUint64(&s.w[WordDataUsed], -growth)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 // egress is the scratch in which a packet to a client is composed.
 type egress struct {
+	client  *client
 	piece   rules.Piece
 	refused datapath.Reason // why the client's budget takes no packet now, or Forwarded
 	dcid    [datapath.CIDLen]byte
@@ -21,12 +22,13 @@ type egress struct {
 var errNoInterface = errors.New("no such interface")
 
 // egress is client egress for one clone, which carries client and generation.
-func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
+func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	space, c := s.spaces[id], s.clients[id]
 	if space.Generation() != generation {
 		s.count(datapath.ReasonStaleClient, 1)
 		return
 	}
+	s.step()
 	e := s.ring.reserve()
 	if e == nil {
 		s.count(datapath.ReasonRingFull, 1)
@@ -36,6 +38,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		Time: at, UpstreamNumber: s.in.number, Upstream: s.in.upstream, Client: id, Generation: generation,
 		Frames: e.frames[:0],
 	}
+	s.out.client = c
 	maxSize := min(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), datapath.MaxPacketSize)
 	now := s.nanos(at)
 	s.out.refused = space.Budget(now, maxSize)
@@ -43,6 +46,7 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	room := rules.NewRoom(maxSize, len(c.DCID))
 	appended, opened, priority := 0, datapath.Forwarded, uint8(255)
 	for i := range s.in.media.Len {
+		s.step()
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
 		if !s.in.frames[i].wanted || !ok {
 			continue
@@ -65,28 +69,34 @@ func (s *Sim) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	}
 	if appended == 0 {
 		e.record.Reason = opened
-		e.submitted = opened != datapath.Forwarded
+		s.step()
+		e.done, e.submitted = true, opened != datapath.Forwarded
 		return
 	}
 	e.record.Number = space.TakeNumber()
 	packet := s.compose(c, &s.links[id], e.record.Number, priority, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
 	space.ChargeBudget(now, uint64(e.record.Size))
-	e.submitted = true
+	rec := e.record // from here on e may be drained and used again
+	s.step()
+	e.done, e.submitted = true, true
+	s.step()
 	if err := s.send(c, packet, s.links[id].Interface, at); err == nil {
 		s.count(datapath.Forwarded, appended)
 		return
 	}
 	s.count(datapath.ReasonSendFailed, appended)
-	rec := e.record // reserving may move e
+	s.step()
 	if e = s.ring.reserve(); e != nil {
 		rec.Reason, rec.Frames = datapath.ReasonSendFailed, e.frames[:0]
-		e.record, e.submitted = rec, true
+		e.record = rec
+		s.step()
+		e.done, e.submitted = true, true
 	}
 }
 
 // forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.
-func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscription, room *rules.Room,
+func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscription, room *rules.Room,
 	frames *[]byte, rec *datapath.RecordFrame) datapath.Reason {
 	f, in := &s.in.media.Frames[i], &s.in.frames[i]
 	piece := &s.out.piece
@@ -106,7 +116,7 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 		if r != datapath.Forwarded {
 			return r
 		}
-		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.clients[id].MaxDatagram {
+		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.out.client.MaxDatagram {
 			return datapath.ReasonTooBig
 		}
 		room.Take(rules.DatagramOverhead, piece.Len(), withLength)
@@ -144,7 +154,7 @@ func (s *Sim) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 }
 
 // openFor opens a stream for a client, if this is the moment to (step 2).
-func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subscription) (sentStream, datapath.Reason) {
+func (s *cpu) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subscription) (sentStream, datapath.Reason) {
 	if !in.opening {
 		return sentStream{}, datapath.ReasonSlowStream
 	}
@@ -158,6 +168,7 @@ func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 	if r != datapath.Forwarded {
 		return sentStream{}, r
 	}
+	s.step()
 	if len(s.sent) >= int(s.limits.ClientStreams) {
 		return sentStream{}, datapath.ReasonClientStreams
 	}
@@ -171,12 +182,16 @@ func (s *Sim) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subsc
 func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 	head := space.Word(datapath.WordPoolHead)
 	for range rules.Retries {
+		space.Step()
 		at := atomic.LoadUint64(head)
+		space.Step()
 		if at == atomic.LoadUint64(space.Word(datapath.WordPoolTail)) {
 			return 0, datapath.ReasonPoolEmpty
 		}
+		space.Step()
 		// Read before the head moves: afterwards userspace may reuse the place.
 		word := atomic.LoadUint64(space.Word(datapath.WordPool + int(at%datapath.PoolSize)))
+		space.Step()
 		if atomic.CompareAndSwapUint64(head, at, at+1) {
 			return word, datapath.Forwarded
 		}
@@ -187,10 +202,12 @@ func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 // advance is step 5: it moves the stream word to end and charges the growth.
 func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Reason {
 	word := space.Word(datapath.WordSlots + 2*int(slot))
+	space.Step()
 	if r := rules.CheckStream(end, atomic.LoadUint64(space.Word(datapath.WordSlots+2*int(slot)+1))); r != datapath.Forwarded {
 		return r
 	}
 	for range rules.Retries {
+		space.Step()
 		old := atomic.LoadUint64(word)
 		next, growth, r := rules.Advance(old, stream, end)
 		if r != datapath.Forwarded || growth == 0 {
@@ -199,16 +216,18 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 		if !space.Charge(growth, atomic.LoadUint64(space.Word(datapath.WordDataLimit))) {
 			return datapath.ReasonConnectionCredit
 		}
+		space.Step()
 		if atomic.CompareAndSwapUint64(word, old, next) {
 			return datapath.Forwarded
 		}
+		space.Step()
 		atomic.AddUint64(space.Word(datapath.WordDataUsed), -growth)
 	}
 	return datapath.ReasonContended
 }
 
 // compose seals frames for a client, by the connection ID as it is on the wire, and puts the headers before them.
-func (s *Sim) compose(c *client, link *rules.Link, number uint64, priority uint8, frames []byte) []byte {
+func (s *cpu) compose(c *client, link *rules.Link, number uint64, priority uint8, frames []byte) []byte {
 	dcid := append(s.out.dcid[:0], c.DCID...)
 	if c.PriorityCID {
 		dcid[len(dcid)-1] = priority
@@ -225,7 +244,7 @@ func (s *Sim) compose(c *client, link *rules.Link, number uint64, priority uint8
 }
 
 // send puts a client's frame out at an interface.
-func (s *Sim) send(c *client, frame []byte, ifindex int, at time.Time) error {
+func (s *cpu) send(c *client, frame []byte, ifindex int, at time.Time) error {
 	err := errNoInterface
 	if ifindex >= firstEdge && ifindex < firstEdge+len(s.edges) {
 		err = s.edges[ifindex-firstEdge].sendTo(frame[rules.HeaderLen(c.Local.Addr()):], c.Remote)

@@ -12,6 +12,7 @@ import (
 type ingress struct {
 	datagram rules.Datagram
 	upstream datapath.UpstreamID
+	up       *upstream
 	number   uint64
 	media    rules.Media
 	// cidPriority is the last byte of the connection ID.
@@ -34,8 +35,10 @@ func (s *Sim) Ingress(frame []byte, ifindex int, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tapIn(frame, at) {
-		s.clientIngress(frame, ifindex)
-		s.serverIngress(frame, at)
+		c := s.takeCPU()
+		c.clientIngress(frame, ifindex)
+		c.serverIngress(frame, at)
+		s.giveCPU(c)
 	}
 }
 
@@ -44,7 +47,9 @@ func (s *Sim) ServerIngress(frame []byte, ifindex int, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tapIn(frame, at) {
-		s.serverIngress(frame, at)
+		c := s.takeCPU()
+		c.serverIngress(frame, at)
+		s.giveCPU(c)
 	}
 }
 
@@ -53,7 +58,9 @@ func (s *Sim) ClientIngress(frame []byte, ifindex int, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tapIn(frame, at) {
-		s.clientIngress(frame, ifindex)
+		c := s.takeCPU()
+		c.clientIngress(frame, ifindex)
+		s.giveCPU(c)
 	}
 }
 
@@ -67,7 +74,7 @@ func (s *Sim) tapIn(frame []byte, at time.Time) bool {
 	return true
 }
 
-func (s *Sim) clientIngress(frame []byte, ifindex int) {
+func (s *cpu) clientIngress(frame []byte, ifindex int) {
 	d := &s.in.datagram
 	ours, r := rules.ParseUDP(frame, s.cfg.Port, d)
 	if !ours || r != datapath.Forwarded {
@@ -78,7 +85,7 @@ func (s *Sim) clientIngress(frame []byte, ifindex int) {
 	}
 }
 
-func (s *Sim) serverIngress(frame []byte, at time.Time) {
+func (s *cpu) serverIngress(frame []byte, at time.Time) {
 	if ours, r := rules.ParseUDP(frame, s.cfg.Port, &s.in.datagram); !ours {
 		return
 	} else if r != datapath.Forwarded {
@@ -89,8 +96,9 @@ func (s *Sim) serverIngress(frame []byte, at time.Time) {
 		s.count(r, 1)
 		return
 	}
-	u := s.upstreams[s.in.upstream]
+	u := s.in.up
 	for i := range s.in.media.Len {
+		s.step()
 		r := s.decide(&s.in.media.Frames[i], &s.in.frames[i])
 		if s.in.frames[i].wanted = r == datapath.Forwarded; !s.in.frames[i].wanted {
 			s.count(r, 1)
@@ -100,12 +108,13 @@ func (s *Sim) serverIngress(frame []byte, at time.Time) {
 		}
 	}
 	s.count(datapath.ReasonTooManyMedia, s.in.media.Further)
+	s.step()
 	u.watermark = max(u.watermark, s.in.media.Above)
 	s.fanOut(at)
 }
 
 // open is rules 2 to 6: it ends with the media frames of an authentic packet that was not seen before.
-func (s *Sim) open() datapath.Reason {
+func (s *cpu) open() datapath.Reason {
 	in := &s.in
 	if r := in.datagram.CheckLengths(); r != datapath.Forwarded {
 		return r
@@ -126,7 +135,7 @@ func (s *Sim) open() datapath.Reason {
 	if in.datagram.Src != u.Remote {
 		return datapath.ReasonAddress
 	}
-	in.upstream, in.cidPriority = owner.upstream, last
+	in.upstream, in.up, in.cidPriority = owner.upstream, u, last
 	var frames []byte
 	if u.keys == nil {
 		var r datapath.Reason
@@ -142,12 +151,14 @@ func (s *Sim) open() datapath.Reason {
 	if r := rules.Walk(frames, u.Streams, &in.media); r != datapath.Forwarded {
 		return r
 	}
+	s.step()
 	slot := &u.replay[rules.ReplaySlot(in.number)]
 	next, fresh := rules.Replay(*slot, in.number)
 	if !fresh {
 		return datapath.ReasonReplay
 	}
 	*slot = next
+	s.step()
 	u.next = max(u.next, next)
 	if in.media.Len == 0 {
 		return datapath.ReasonNoMedia
@@ -156,8 +167,8 @@ func (s *Sim) open() datapath.Reason {
 }
 
 // decide is rule 7 for one frame.
-func (s *Sim) decide(f *rules.Frame, in *inFrame) datapath.Reason {
-	u := s.upstreams[s.in.upstream]
+func (s *cpu) decide(f *rules.Frame, in *inFrame) datapath.Reason {
+	u := s.in.up
 	in.opening = false
 	if f.Datagram {
 		var h rules.Header
@@ -179,9 +190,14 @@ func (s *Sim) decide(f *rules.Frame, in *inFrame) datapath.Reason {
 	if r == datapath.Forwarded {
 		r = s.header(&h, rules.SubgroupType, in)
 	}
+	s.step()
 	if r != datapath.Forwarded && r != datapath.ReasonNoSubscriber {
 		u.watermark = rules.Watermark(u.watermark, f.Stream)
 		return r
+	}
+	if v, ok := s.streams[key]; ok { // another CPU was faster
+		in.stream = v
+		return s.wanted(v.track)
 	}
 	if len(s.streams) >= int(s.limits.Streams) {
 		u.watermark = rules.Watermark(u.watermark, f.Stream)
@@ -193,7 +209,7 @@ func (s *Sim) decide(f *rules.Frame, in *inFrame) datapath.Reason {
 }
 
 // header finds the track of a parsed header and fills what an entry holds.
-func (s *Sim) header(h *rules.Header, has func(t, draft uint8) bool, in *inFrame) datapath.Reason {
+func (s *cpu) header(h *rules.Header, has func(t, draft uint8) bool, in *inFrame) datapath.Reason {
 	id, ok := s.aliases[aliasKey{s.in.upstream, h.Alias}]
 	if !ok {
 		return datapath.ReasonUnknownTrack
@@ -209,15 +225,15 @@ func (s *Sim) header(h *rules.Header, has func(t, draft uint8) bool, in *inFrame
 	return s.wanted(id)
 }
 
-func (s *Sim) wanted(t datapath.TrackID) datapath.Reason {
-	if s.tracks[t].places == 0 {
+func (s *cpu) wanted(t datapath.TrackID) datapath.Reason {
+	if tr := s.tracks[t]; tr == nil || tr.places == 0 {
 		return datapath.ReasonNoSubscriber
 	}
 	return datapath.Forwarded
 }
 
 // fanOut is rule 8: one clone for each client of the packet's tracks.
-func (s *Sim) fanOut(at time.Time) {
+func (s *cpu) fanOut(at time.Time) {
 	var had [datapath.MaxForward]datapath.TrackID
 	n := 0
 	for i := range s.in.media.Len {
@@ -226,7 +242,12 @@ func (s *Sim) fanOut(at time.Time) {
 			continue
 		}
 		t := s.tracks[f.track]
-		for _, place := range t.member[:t.places] {
+		if t == nil {
+			continue // removed meanwhile
+		}
+		for p := 0; p < t.places; p++ {
+			s.step()
+			place := t.member[p]
 			if place == 0 {
 				continue
 			}
@@ -260,7 +281,7 @@ func containsTrack(list []datapath.TrackID, t datapath.TrackID) bool {
 }
 
 // hadTurn says whether a client is subscribed to one of the tracks.
-func (s *Sim) hadTurn(id datapath.ClientID, tracks []datapath.TrackID) bool {
+func (s *cpu) hadTurn(id datapath.ClientID, tracks []datapath.TrackID) bool {
 	for _, t := range tracks {
 		if _, ok := s.subs[subKey{t, id}]; ok {
 			return true

@@ -74,7 +74,7 @@ func records(f func(s *Sim, e *entry)) func(*Sim, func()) {
 		n := s.ring.tail - s.ring.head
 		play()
 		for at := s.ring.head + n; at < s.ring.tail; at++ {
-			f(s, &s.ring.entries[at%uint64(len(s.ring.entries))])
+			f(s, s.ring.entries[at%uint64(len(s.ring.entries))])
 		}
 	}
 }
@@ -140,7 +140,7 @@ var mutations = []mutation{
 		play()
 		if at := s.ring.head + n; at+2 <= s.ring.tail {
 			size := uint64(len(s.ring.entries))
-			a, b := &s.ring.entries[at%size], &s.ring.entries[(at+1)%size]
+			a, b := s.ring.entries[at%size], s.ring.entries[(at+1)%size]
 			a.record.Client, b.record.Client = b.record.Client, a.record.Client
 			a.record.Number, b.record.Number = b.record.Number, a.record.Number
 		}

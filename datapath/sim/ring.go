@@ -7,7 +7,7 @@ const recordBytes = 192 + 8
 
 // ring holds the records that are not drained yet. It grows up to its capacity and never shrinks.
 type ring struct {
-	entries    []entry
+	entries    []*entry
 	capacity   int
 	head, tail uint64 // positions of the oldest record and after the newest
 }
@@ -15,6 +15,7 @@ type ring struct {
 type entry struct {
 	record    datapath.Record
 	frames    [datapath.MaxForward]datapath.RecordFrame
+	done      bool // written to its end
 	submitted bool // otherwise discarded; takes its place until it is drained all the same
 }
 
@@ -32,27 +33,33 @@ func (r *ring) reserve() *entry {
 	if n == len(r.entries) {
 		r.grow()
 	}
-	e := &r.entries[r.tail%uint64(len(r.entries))]
+	e := r.entries[r.tail%uint64(len(r.entries))]
 	r.tail++
-	e.submitted = false
+	e.done, e.submitted = false, false
 	e.record = datapath.Record{Frames: e.frames[:0]}
 	return e
 }
 
+// grow keeps the positions: a Drain may be under way.
 func (r *ring) grow() {
-	bigger := make([]entry, min(max(16, 2*len(r.entries)), r.capacity))
-	n := r.tail - r.head
-	for i := range n {
-		e := &bigger[i]
-		*e = r.entries[(r.head+i)%uint64(len(r.entries))]
-		e.record.Frames = e.frames[:len(e.record.Frames)]
+	bigger := make([]*entry, min(max(16, 2*len(r.entries)), r.capacity))
+	for at := r.head; at != r.tail; at++ {
+		bigger[at%uint64(len(bigger))] = r.entries[at%uint64(len(r.entries))]
 	}
-	r.entries, r.head, r.tail = bigger, 0, n
+	for i := range bigger {
+		if bigger[i] == nil {
+			bigger[i] = new(entry)
+		}
+	}
+	r.entries = bigger
 }
+
+// writing says whether the oldest record is reserved and not yet written to its end.
+func (r *ring) writing() bool { return !r.entries[r.head%uint64(len(r.entries))].done }
 
 // pop moves the oldest record to rec. It returns false for a discarded one.
 func (r *ring) pop(rec *datapath.Record) bool {
-	e := &r.entries[r.head%uint64(len(r.entries))]
+	e := r.entries[r.head%uint64(len(r.entries))]
 	r.head++
 	if !e.submitted {
 		return false

@@ -247,6 +247,9 @@ func (s *Sim) setClient(id datapath.ClientID, c *datapath.Client) (*datapath.Spa
 	space := s.spaces[id]
 	if space == nil {
 		space = datapath.NewSpace(nil, s.now)
+		if s.cfg.Step != nil {
+			space.Interleave(s.step)
+		}
 		s.spaces[id] = space
 	}
 	if old == nil {

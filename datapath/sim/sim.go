@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -41,6 +40,11 @@ type Config struct {
 	HasInterface func(ifindex int) bool
 	// Tap sees every frame that comes in or was sent; it is valid during the call. It must not call the Sim. Default: none.
 	Tap func(dir Direction, frame []byte, at time.Time)
+	// Step is called between the operations on shared words and tables that the CPUs of a kernel do one by one; a test
+	// lets other goroutines run there that put packets in, as other CPUs, or call the Sim. It sees to it that one
+	// runs at a time: the Sim takes no locks then. waiting says that the caller can go on only when another has.
+	// Default: none, a packet is forwarded in one go.
+	Step func(waiting bool)
 }
 
 // Sim is a simulated datapath.
@@ -49,10 +53,10 @@ type Sim struct {
 	limits datapath.Limits
 	base   time.Time // when the datapath's clock was at startNS
 
-	drain sync.Mutex // held over a whole Drain; before mu
+	drain lock // held over a whole Drain; before mu
 	rec   datapath.Record
 
-	mu        sync.Mutex
+	mu        lock
 	closed    bool
 	cids      map[rules.CID]cidOwner
 	upstreams []*upstream
@@ -68,10 +72,7 @@ type Sim struct {
 	ring      ring
 	counters  datapath.Counters
 	edges     []*conn
-
-	// Scratch of the packet path. Ingress and egress nest, so they have their own.
-	in  ingress
-	out egress
+	idle      []*cpu
 }
 
 var _ datapath.Datapath = (*Sim)(nil)
@@ -82,7 +83,7 @@ func New(cfg Config) *Sim {
 		cfg.Now = time.Now
 	}
 	l := cfg.Limits.WithDefaults()
-	return &Sim{
+	s := &Sim{
 		cfg:       cfg,
 		limits:    l,
 		base:      cfg.Now(),
@@ -99,6 +100,11 @@ func New(cfg Config) *Sim {
 		sent:      make(map[sentKey]sentStream),
 		ring:      newRing(l.RingBytes),
 	}
+	if cfg.Step != nil {
+		s.mu.off = true
+		s.drain.wait = cfg.Step
+	}
+	return s
 }
 
 // startNS is the datapath's clock when it starts, in nanoseconds. It is not 0, which spaces have for "never".
@@ -123,8 +129,12 @@ func (s *Sim) Drain(f func(*datapath.Record)) error {
 		s.mu.Unlock()
 		return fmt.Errorf("drain records: %w", datapath.ErrClosed)
 	}
-	// The lock is held while a packet is forwarded, so every record up to here is complete.
+	// The lock is held while a packet is forwarded, so every record up to here is complete, but with Config.Step.
 	for end := s.ring.tail; s.ring.head != end; {
+		for s.ring.writing() {
+			s.cfg.Step(true)
+		}
+		s.step()
 		if s.ring.pop(&s.rec) {
 			s.mu.Unlock()
 			f(&s.rec)

@@ -1,0 +1,61 @@
+package sim
+
+import "sync"
+
+// cpu is one CPU's part of the packet path: its scratch. Ingress and egress nest, so they have their own.
+type cpu struct {
+	*Sim
+	in  ingress
+	out egress
+}
+
+// takeCPU returns a CPU that forwards nothing. Without Config.Step it is always the same one.
+func (s *Sim) takeCPU() *cpu {
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return c
+	}
+	return &cpu{Sim: s}
+}
+
+func (s *Sim) giveCPU(c *cpu) { s.idle = append(s.idle, c) }
+
+// step lets other CPUs and userspace run (Config.Step).
+func (s *Sim) step() {
+	if s.cfg.Step != nil {
+		s.cfg.Step(false)
+	}
+}
+
+// lock is a mutex, but with Config.Step, where one goroutine runs at a time: then it is either off or, where it is held over
+// steps, waits by them.
+type lock struct {
+	sync.Mutex
+	off  bool
+	wait func(waiting bool)
+	held bool
+}
+
+func (l *lock) Lock() {
+	switch {
+	case l.off:
+	case l.wait != nil:
+		for l.held {
+			l.wait(true)
+		}
+		l.held = true
+	default:
+		l.Mutex.Lock()
+	}
+}
+
+func (l *lock) Unlock() {
+	switch {
+	case l.off:
+	case l.wait != nil:
+		l.held = false
+	default:
+		l.Mutex.Unlock()
+	}
+}

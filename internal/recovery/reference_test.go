@@ -26,15 +26,14 @@ type reference struct {
 }
 
 type refPacket struct {
-	number     uint64
-	sent       int64
-	size       int
-	kind       Kind
-	gone       bool // acknowledged
-	lost       bool
-	oldPath    bool
-	everLost   bool
-	acceptable bool
+	number   uint64
+	sent     int64
+	size     int
+	kind     Kind
+	gone     bool // acknowledged
+	lost     bool
+	oldPath  bool
+	everLost bool
 }
 
 func (r *reference) send(p refPacket) {
@@ -182,11 +181,11 @@ func (r *reference) deadline() int64 {
 
 // recorder notes what a Sender tells its handler and its controller.
 type recorder struct {
-	acked, lost    []uint64
-	ccAcked, ccSum int
-	ccLost         int
-	persistent     bool
-	samples        []congestion.Sample
+	acked, lost []uint64
+	ccAcked     int
+	ccLost      int
+	persistent  bool
+	samples     []congestion.Sample
 }
 
 func (r *recorder) OnAcked(p *Packet[int])           { r.acked = append(r.acked, p.Number) }

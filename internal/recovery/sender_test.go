@@ -272,14 +272,14 @@ func TestLateAcknowledgment(t *testing.T) {
 
 // TestNeverSent: a skipped number that is acknowledged is a lie, and changes nothing.
 func TestNeverSent(t *testing.T) {
-	s, rec := newSender(0)
+	s, _ := newSender(0)
 	sendOurs(s, 0, 0, 1)
 	s.Skip(2)
 	sendOurs(s, 2, 3)
 	if err := s.OnAck(ms, upTo(0, 1, 3), 0); err != nil {
 		t.Fatalf("honest acknowledgment: %v", err)
 	}
-	s, rec = newSender(0)
+	s, rec := newSender(0)
 	sendOurs(s, 0, 0, 1)
 	s.Skip(2)
 	sendOurs(s, 2, 3)

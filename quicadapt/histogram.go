@@ -75,6 +75,22 @@ func (h *Histogram) Quantile(q float64) uint64 {
 	return h.Max
 }
 
+// Within returns the share (0 to 1) of the values that do not exceed v: of those that are within an eighth of it, it may leave
+// some out. It is 0 if nothing was counted.
+func (h *Histogram) Within(v uint64) float64 {
+	if h.Count == 0 {
+		return 0
+	}
+	if v >= h.Max {
+		return 1
+	}
+	n := uint64(0)
+	for i := 0; i < histogramBuckets-1 && bucketTop(i) <= v; i++ {
+		n += uint64(h.buckets[i])
+	}
+	return float64(n) / float64(h.Count)
+}
+
 // String returns the count and a few quantiles.
 func (h Histogram) String() string {
 	return fmt.Sprintf("%d (p50 %d, p90 %d, p99 %d, max %d)", h.Count, h.Quantile(.5), h.Quantile(.9), h.Quantile(.99), h.Max)

@@ -40,7 +40,18 @@ func TestHistogram(t *testing.T) {
 				t.Fatalf("quantile %v: %d, of %d", q, got, want)
 			}
 		}
+		v := rapid.Uint64Range(0, 1<<28).Draw(t, "within")
+		below := func(v uint64) float64 {
+			n, _ := slices.BinarySearch(values, v+1)
+			return float64(n) / float64(len(values))
+		}
+		if got := whole.Within(v); got > below(v) || got < below(v-v/8) {
+			t.Fatalf("%v of the values within %d, want %v to %v", got, v, below(v-v/8), below(v))
+		}
 	})
+	if w := new(Histogram).Within(5); w != 0 {
+		t.Errorf("of nothing, %v is within 5", w)
+	}
 	if err := new(Histogram).UnmarshalJSON([]byte(`{"buckets":{"5000":1}}`)); err == nil {
 		t.Error("a bucket that there is not was taken")
 	}

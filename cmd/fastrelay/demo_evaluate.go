@@ -25,7 +25,7 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 		ObjectsPublished: c.Published, ObjectsExpected: c.Expected, ObjectsDelivered: c.Delivered,
 		ObjectsCorrupt: c.Corrupt, ObjectsMissing: c.Missing, ObjectsReset: c.Reset,
 		PacketsForwarded: t.boundary.ForwardedPackets, BytesForwarded: t.boundary.ForwardedBytes, Repairs: t.boundary.RepairPackets, Reasons: t.reasons, PacketsLost: t.lost,
-		Files: []string{}, Problems: []string{}, comparison: c,
+		Files: []string{}, Problems: []string{}, comparison: c, boundary: t.boundary,
 	}
 	for _, s := range t.received {
 		r.BytesMedia += s.WireBytes
@@ -114,6 +114,8 @@ func (d *demo) finish(r *demoReport) error {
 	r.ObjectsDuplicate, r.ObjectsUnexpected, r.BytesDelivered = c.Duplicate, c.Unexpected, c.Bytes
 	r.PacketsForwarded, r.PacketsSlow, r.ForwardedShare = first.PacketsForwarded, first.PacketsSlow, first.ForwardedShare
 	r.Reasons, r.Repairs, r.PacketsLost = first.Reasons, first.Repairs, first.PacketsLost
+	r.RepairDelay = newRepairDelay(&first.boundary.RepairDelay)
+	r.RepairsWithinRTT = first.boundary.RepairDelayRTT.Within(soonRTT)
 	r.OK = true
 	var slow *demoRun // the better one
 	for i := range r.Runs {

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
+	"github.com/fastrelay/fastrelay/quicadapt"
 )
 
 // demoReport is what demo --json prints; docs/demo-json.md explains it. The counts are those of the run with the fast path
@@ -35,6 +36,9 @@ type demoReport struct {
 	Repairs          uint64            `json:"repairs"`
 	Reasons          map[string]uint64 `json:"reasons"`
 
+	RepairDelay      repairDelay `json:"repair_delay_us"`
+	RepairsWithinRTT float64     `json:"repairs_within_1_5_rtt"` // share
+
 	RelayDelay relayDelay                    `json:"relay_delay_us"`
 	DelayFrom  string                        `json:"delay_from"` // kernel or socket: where the timestamps were taken
 	SlowModes  map[string]delay.Distribution `json:"slow_modes"`
@@ -48,6 +52,23 @@ type relayDelay struct {
 	Fast delay.Distribution `json:"fast"`
 	Slow delay.Distribution `json:"slow"`
 }
+
+// repairDelay is the distribution of how long after lost packets were sent their bytes were sent again, in microseconds.
+type repairDelay struct {
+	N    uint64 `json:"n"` // repairs of lost packets
+	P50  uint64 `json:"p50"`
+	P90  uint64 `json:"p90"`
+	P99  uint64 `json:"p99"`
+	P999 uint64 `json:"p999"`
+	Max  uint64 `json:"max"`
+}
+
+func newRepairDelay(h *quicadapt.Histogram) repairDelay {
+	return repairDelay{h.Count, h.Quantile(.5), h.Quantile(.9), h.Quantile(.99), h.Quantile(.999), h.Max}
+}
+
+// soonRTT is what is soon for a repair, in hundredths of the RTT: a loss is seen a little after one, in an acknowledgment of later packets.
+const soonRTT = 150
 
 // demoRun is one run of the clip.
 type demoRun struct {
@@ -73,5 +94,6 @@ type demoRun struct {
 	Problems         []string           `json:"problems"` // why the run is not whole; empty if it is
 
 	comparison endpoint.Comparison
+	boundary   quicadapt.ConnStats
 	delays     *delay.Result
 }

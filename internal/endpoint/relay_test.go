@@ -123,7 +123,8 @@ func (s *site) publish(ctx context.Context, conn *Conn, cfg PublishConfig) <-cha
 	return out
 }
 
-// TestThroughRelay sends the clip to three subscribers who come together, in all modes.
+// TestThroughRelay sends the clip to three subscribers who come together, in all modes. On an idle machine, which virtual time
+// makes of any, nearly all of it takes the fast path.
 func TestThroughRelay(t *testing.T) {
 	clip := sample(t, media.PerFrame)
 	layers := sample(t, media.PerLayer)
@@ -166,13 +167,18 @@ func TestThroughRelay(t *testing.T) {
 				if !c.Complete() || c.Expected != 3*c.Published {
 					t.Errorf("%+v", c)
 				}
+				media := uint64(0)
 				for _, r := range received {
+					media += r.WireBytes
 					if len(r.Violations) > 0 {
 						t.Errorf("violations: %q", r.Violations)
 					}
 				}
-				if st := s.relay.Stats(); tt.fast != (st.Boundary.ForwardedPackets > 0) {
-					t.Errorf("the datapath sent %d packets", st.Boundary.ForwardedPackets)
+				st := s.relay.Stats()
+				share := float64(st.Boundary.ForwardedBytes) / float64(media)
+				t.Logf("the datapath was first to send %.4f of %d bytes; %v", share, media, st.Reasons)
+				if want := 0.95; tt.fast && share < want || !tt.fast && share > 0 {
+					t.Errorf("the datapath was first to send %.4f of the bytes, want %v or more with it and 0 without: %v", share, want, st.Reasons)
 				}
 			})
 		})

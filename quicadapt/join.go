@@ -1,9 +1,12 @@
 package quicadapt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/fastrelay/fastrelay/datapath"
 )
@@ -205,6 +208,30 @@ func releaseID(b *Boundary, table []*conn, id int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	table[id] = nil
+}
+
+// OpenUniStream is quic-go's. What it opens counts when streams are reserved for the datapath: what they leave of the peer's
+// limit would otherwise be taken for more than it is, and reserved to the last one.
+func (c *Conn) OpenUniStream() (*quic.SendStream, error) {
+	s, err := c.Conn.OpenUniStream()
+	c.c.noteOpened(s, err)
+	return s, err
+}
+
+// OpenUniStreamSync is quic-go's, see OpenUniStream.
+func (c *Conn) OpenUniStreamSync(ctx context.Context) (*quic.SendStream, error) {
+	s, err := c.Conn.OpenUniStreamSync(ctx)
+	c.c.noteOpened(s, err)
+	return s, err
+}
+
+func (c *conn) noteOpened(s *quic.SendStream, err error) {
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	c.lastOpened = max(c.lastOpened, uint64(s.StreamID())>>2+1)
+	c.mu.Unlock()
 }
 
 // refill reserves stream IDs for the datapath: quic-go opens streams that it never writes to, so the peer's limit on

@@ -6,6 +6,9 @@ import (
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
+// maxAckDelayField bounds what a peer may say of its delay, in microseconds: more than a day is a lie, and must not overflow.
+const maxAckDelayField = 1 << 40
+
 // onAck processes the ACK frame in c.frame, of the packet with a number, and appends to out the one that quic-go gets
 // instead, if any.
 func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
@@ -15,7 +18,7 @@ func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
 		return c.neverSent(out)
 	}
 	exponent := c.ackExponent
-	delay := min(f.V[1], 1<<40) << exponent * uint64(time.Microsecond)
+	delay := min(f.V[1], maxAckDelayField>>exponent) << exponent * uint64(time.Microsecond)
 	c.ackNewest, c.ackOwn = -1, -1
 	if c.loss.OnAck(now, c.ranges, int64(delay)) != nil {
 		return c.neverSent(out)

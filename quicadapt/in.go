@@ -117,7 +117,8 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 	for at := 0; at < len(payload); {
 		n, err := f.Parse(payload[at:])
 		if err != nil {
-			return payload, false, false // quic-go closes the connection with the right error
+			out, changed = append(out, payload[at:]...), true // quic-go closes the connection with the right error
+			break
 		}
 		raw := payload[at : at+n]
 		at += n
@@ -134,7 +135,9 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 			}
 		case f.Type == wire.FrameMaxStreamData:
 			if s := c.streams[f.V[0]]; s != nil {
-				c.space.SetStreamLimit(s.slot, f.V[1])
+				if _, limit := c.space.StreamWord(s.slot); f.V[1] > limit { // an older one may come later
+					c.space.SetStreamLimit(s.slot, f.V[1])
+				}
 				s.schedule()
 				out, changed = wire.AppendPing(out), true
 				continue

@@ -149,6 +149,7 @@ func (s *soak) start() {
 	must(s.T, err)
 	s.relay, err = relay.New(relay.Config{
 		Conn: pc, Datapath: s.dp, Null: true, TLS: &tls.Config{Certificates: []tls.Certificate{cert}},
+		CacheAge: 2 * time.Second, // so that the cache is as full as it gets after the first seconds
 		// Who leaves without a word is missed soon.
 		QUIC: &quic.Config{MaxIdleTimeout: 2 * time.Second, KeepAlivePeriod: 500 * time.Millisecond,
 			MaxIncomingStreams: 1, MaxIncomingUniStreams: 1 << 16},

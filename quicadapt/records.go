@@ -59,7 +59,7 @@ func (c *conn) record(r *datapath.Record) {
 		case f.Datagram:
 			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream})
 			c.stats.ForwardedBytes += uint64(f.Length)
-		case s != nil && !s.done:
+		case s != nil && !s.done && int(e.n) < len(e.frames): // what has no place here is not covered, and is sent again
 			hi := f.Offset + uint64(f.Length)
 			c.stats.ForwardedBytes += s.covered(f.Offset, hi, f.Fin)
 			e.frames[e.n] = sentFrame{stream: s, lo: f.Offset, hi: hi, fin: f.Fin}

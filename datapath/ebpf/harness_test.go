@@ -198,7 +198,7 @@ type harness struct {
 	*lab
 	dp     *Datapath
 	attach Attach
-	shot   func() error // takes the program that fails sends off again
+	shoot  *ebpf.Map // not 0: what leaves relay1 is shot; nil until sends are to fail
 }
 
 func newHarness(t testing.TB, limits datapath.Limits, attach Attach) *harness {
@@ -215,22 +215,44 @@ func (h *harness) SetClock(ns uint64) {
 	h.dp.spaces.clock.test.Store(ns)
 }
 
-// FailSends lets a program that is not ours shoot what comes out of ours, but for the marker.
+// FailSends lets a program that is not ours shoot what comes out of ours, but for the marker. Once attached it stays, switched by
+// a word, since attaching waits for the kernel.
 func (h *harness) FailSends(fail bool) {
 	h.Helper()
 	h.settle()
-	if h.shot != nil {
-		must(h, h.shot())
-		h.shot = nil
+	if h.shoot == nil {
+		if !fail {
+			return
+		}
+		h.attachShooter()
 	}
-	if !fail {
-		return
+	v := uint32(0)
+	if fail {
+		v = 1
 	}
+	must(h, h.shoot.Put(uint32(0), v))
+}
+
+func (h *harness) attachShooter() {
+	h.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	must(h, err)
+	h.shoot = m
+	h.Cleanup(func() { must(h, m.Close()) })
 	const protocolAt = 16 // in struct __sk_buff
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "shoot", Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R1, protocolAt, asm.Word),
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "shooter", Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{
+		asm.LoadMem(asm.R6, asm.R1, protocolAt, asm.Word),
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+		asm.LoadMapPtr(asm.R1, m.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.Mov.Imm(asm.R0, -1), // go on
-		asm.JEq.Imm(asm.R1, int32(bits.ReverseBytes16(markerType)), "out"),
+		asm.JEq.Imm(asm.R7, 0, "out"),
+		asm.LoadMem(asm.R7, asm.R7, 0, asm.Word),
+		asm.JEq.Imm(asm.R7, 0, "out"),
+		asm.JEq.Imm(asm.R6, int32(bits.ReverseBytes16(markerType)), "out"),
 		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
 		asm.Return().WithSymbol("out"),
 	}})
@@ -238,18 +260,18 @@ func (h *harness) FailSends(fail bool) {
 	defer p.Close()
 	l, err := netlink.LinkByName("relay1")
 	must(h, err)
-	if h.attach != AttachClsact {
+	if _, version := kernelVersion(); h.attach != AttachClsact && version >= kernelTCX {
 		x, err := link.AttachTCX(link.TCXOptions{Interface: l.Attrs().Index, Program: p, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
 		must(h, err)
-		h.shot = x.Close
+		h.Cleanup(func() { must(h, x.Close()) })
 		return
 	}
 	f := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_MIN_EGRESS, Protocol: unix.ETH_P_ALL, Priority: 0xffff},
-		Fd:          p.FD(), Name: "shoot", DirectAction: true,
+		Fd:          p.FD(), Name: "shooter", DirectAction: true,
 	}
 	must(h, netlink.FilterAdd(f))
-	h.shot = func() error { return netlink.FilterDel(f) }
+	h.Cleanup(func() { must(h, netlink.FilterDel(f)) })
 }
 
 func TestConformance(t *testing.T) {

@@ -68,9 +68,13 @@ func empty(t testing.TB, d *Datapath) {
 			}
 		case ebpf.Array:
 			if m.Flags()&uint32(features.BPF_F_MMAPABLE) == 0 {
-				for k := range m.MaxEntries() {
-					must(t, m.Put(k, make([]byte, m.ValueSize())))
+				keys := make([]uint32, m.MaxEntries())
+				for k := range keys {
+					keys[k] = uint32(k)
 				}
+				zero := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
+				_, err := m.BatchUpdate(keys, reflect.MakeSlice(reflect.SliceOf(zero), len(keys), len(keys)).Interface(), nil)
+				must(t, err)
 			}
 		}
 	}

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -34,13 +32,11 @@ const goneIndex = 0x7ffffff0
 // stage is the kernel's datapath as a Stage. It is used for many traces: reset makes its tables those of a new datapath.
 type stage struct {
 	*harness
-	ifindex [2]int    // relay0, relay1
-	shoot   *ebpf.Map // not 0: what leaves relay1 is shot
-	before  datapath.Counters
+	ifindex [2]int // relay0, relay1
 }
 
 func newStage(t testing.TB, limits datapath.Limits) *stage {
-	s := &stage{harness: newHarness(t, limits, AttachTCX)}
+	s := &stage{harness: newHarness(t, limits, AttachAuto)}
 	// Packets come in only when a call is over, so calls need not wait for programs that may run.
 	wait := quiesce
 	quiesce = func() {}
@@ -50,95 +46,17 @@ func newStage(t testing.TB, limits datapath.Limits) *stage {
 		must(t, err)
 		s.ifindex[i] = l.Attrs().Index
 	}
-	s.attachShooter()
 	return s
 }
 
-// attachShooter puts a program behind the datapath's that shoots everything but the marker if a word says so. It stays, since
-// attaching waits for the kernel.
-func (s *stage) attachShooter() {
-	s.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	must(s, err)
-	s.shoot = m
-	const protocolAt = 16 // in struct __sk_buff
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "shooter", Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{
-		asm.LoadMem(asm.R6, asm.R1, protocolAt, asm.Word),
-		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
-		asm.LoadMapPtr(asm.R1, m.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, -4),
-		asm.FnMapLookupElem.Call(),
-		asm.Mov.Reg(asm.R7, asm.R0),
-		asm.Mov.Imm(asm.R0, -1), // go on
-		asm.JEq.Imm(asm.R7, 0, "out"),
-		asm.LoadMem(asm.R7, asm.R7, 0, asm.Word),
-		asm.JEq.Imm(asm.R7, 0, "out"),
-		asm.JEq.Imm(asm.R6, int32(bits.ReverseBytes16(markerType)), "out"),
-		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
-		asm.Return().WithSymbol("out"),
-	}})
-	must(s, err)
-	l, err := link.AttachTCX(link.TCXOptions{Interface: s.ifindex[1], Program: p, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
-	must(s, err)
-	s.Cleanup(func() { must(s, errors.Join(l.Close(), p.Close(), m.Close())) })
-}
-
-// FailSends implements datapathtest.Stage.
-func (s *stage) FailSends(fail bool) {
-	s.Helper()
-	v := uint32(0)
-	if fail {
-		v = 1
-	}
-	must(s, s.shoot.Put(uint32(0), v))
-}
-
-// Datapath hides what traces before have counted.
-func (s *stage) Datapath() datapath.Datapath { return counting{s.dp, s} }
-
-type counting struct {
-	*Datapath
-	s *stage
-}
-
-func (c counting) Counters() (datapath.Counters, error) {
-	now, err := c.Datapath.Counters()
-	for i := range now {
-		now[i] -= c.s.before[i]
-	}
-	return now, err
-}
-
-// reset empties everything, without the calls that wait for the kernel: no packet is under way.
+// reset empties everything: no packet is under way.
 func (s *stage) reset() {
 	s.Helper()
 	s.Collect()
-	d := s.dp
-	must(s, d.Drain(func(*datapath.Record) {}))
-	var err error
-	s.before, err = d.Counters()
-	must(s, err)
-	must(s, errors.Join(clearHash[bpfCid, bpfCidOwner](d.objs.Cids), clearHash[bpfTrackKey, bpfTrack](d.objs.Tracks),
-		clearHash[bpfSubKey, bpfSub](d.objs.Subs), clearHash[bpfAddress, uint32](d.objs.Addresses),
-		clearHash[bpfStreamKey, bpfStream](d.objs.Streams), clearHash[bpfClientStreamKey, bpfClientStream](d.objs.ClientStreams)))
-	for i := range d.limits.Upstreams {
-		must(s, put(d.objs.Upstreams, i, &bpfUpstream{}))
-	}
-	for i := range d.limits.Clients {
-		must(s, put(d.objs.Links, i, &bpfLink{}))
-	}
+	empty(s, s.dp)
 	s.SetClock(datapathtest.ClockStart)
 	s.FailSends(false)
-	clear(d.numbers)
-	clear(d.members)
-	clear(d.spaces.words)
-	clear(d.upstream)
-	clear(d.track)
-	clear(d.client)
 }
-
-func clearHash[K, V any](m *ebpf.Map) error { return sweep(m, func(*K, *V) bool { return true }) }
 
 // Inject implements datapathtest.Stage.
 func (s *stage) Inject(iface int, frame []byte) {

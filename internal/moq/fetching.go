@@ -35,7 +35,7 @@ func (e *FetchError) Error() string {
 	return fmt.Sprintf("fetch refused with code %d: %q", e.Code, e.Reason)
 }
 
-// Fetch is an accepted FETCH. Its objects are read with Next and Read by one goroutine.
+// Fetch is an accepted FETCH. Its objects are read with Next and Read by one goroutine, which Close by another one ends.
 type Fetch struct {
 	ID              uint64
 	Order           uint8 // of the groups, in draft 14
@@ -53,7 +53,7 @@ type Fetch struct {
 	// Guarded by s.mu: the peer's answer has come; Close was called.
 	answered, closed bool
 
-	stream *quic.ReceiveStream
+	stream *quic.ReceiveStream // set by the reader, under s.mu since Close looks at it
 	reader wire.FetchReader
 	buf    []byte // read from the stream, not taken
 	skip   uint64 // of the payload that was not read
@@ -228,21 +228,24 @@ func (s *Session) DeliverFetch(rs *quic.ReceiveStream, b []byte) error {
 	s.mu.Lock()
 	f := s.fetched[h.RequestID]
 	unknown := h.RequestID >= s.fetchesTo
-	closed := f == nil || f.closed
+	closed, second := f == nil || f.closed, false
+	if !closed && !unknown {
+		select { // under mu: Close takes what is there
+		case f.streams <- fetchStream{rs, slices.Clone(b[h.Len:])}:
+		default:
+			second = true
+		}
+	}
 	s.mu.Unlock()
-	if unknown {
+	switch {
+	case unknown:
 		return fmt.Errorf("%w: no FETCH has the request ID %d", wire.ErrMalformed, h.RequestID)
-	}
-	if closed {
+	case closed:
 		rs.CancelRead(0x1) // CANCELLED
-		return nil
-	}
-	select {
-	case f.streams <- fetchStream{rs, slices.Clone(b[h.Len:])}:
-		return nil
-	default:
+	case second:
 		return fmt.Errorf("%w: second stream for a FETCH", wire.ErrMalformed)
 	}
+	return nil
 }
 
 // Next returns the next object, without its payload. io.EOF is the end of the stream, a *quic.StreamError one that was reset.
@@ -251,7 +254,14 @@ func (f *Fetch) Next(ctx context.Context) (wire.FetchObject, error) {
 	if f.stream == nil {
 		select {
 		case st := <-f.streams:
-			f.stream, f.buf, f.reader = st.rs, st.buf, wire.NewFetchReader(f.message.Layout)
+			f.buf, f.reader = st.buf, wire.NewFetchReader(f.message.Layout)
+			f.s.mu.Lock()
+			f.stream = st.rs
+			closed := f.closed
+			f.s.mu.Unlock()
+			if closed { // it did not see the stream
+				st.rs.CancelRead(0x1)
+			}
 		case <-f.s.conn.Context().Done():
 			return wire.FetchObject{}, f.s.closedError()
 		case <-ctx.Done():
@@ -312,6 +322,7 @@ func (f *Fetch) Close() error {
 	if f.answered { // otherwise the answer is still to come
 		delete(f.s.fetched, f.ID)
 	}
+	stream := f.stream
 	f.s.mu.Unlock()
 	if !open {
 		return nil
@@ -322,8 +333,8 @@ func (f *Fetch) Close() error {
 		st.rs.CancelRead(0x1)
 	default:
 	}
-	if f.stream != nil {
-		f.stream.CancelRead(0x1) // does nothing after its end
+	if stream != nil {
+		stream.CancelRead(0x1) // does nothing after its end
 	}
 	return f.s.ctl.send(wire.MsgFetchCancel, wire.AppendVarint(nil, f.ID))
 }

@@ -95,19 +95,19 @@ func (c *Cache[B]) Track(known Location, maxAge time.Duration) *Track[B] {
 func (c *Cache[B]) Expire(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for e := c.groups.Front(); e != nil; {
-		// Expiring a group removes no other than lower ones of its track, which may stand anywhere.
-		g := e.Value.(*group[B])
-		next := e.Next()
-		if g.track.expire(now) {
-			next = c.groups.Front()
+	var tracks []*Track[B] // first, since it takes groups out of the list
+	for e := c.groups.Front(); e != nil; e = e.Next() {
+		if g := e.Value.(*group[B]); g.id == g.track.ids[0] {
+			tracks = append(tracks, g.track)
 		}
-		e = next
+	}
+	for _, t := range tracks {
+		t.expire(now)
 	}
 }
 
-// expire drops the objects from the front on that are too old, and reports whether there were any.
-func (t *Track[B]) expire(now time.Time) (dropped bool) {
+// expire drops the objects from the front on that are too old.
+func (t *Track[B]) expire(now time.Time) {
 	for len(t.ids) > 0 {
 		g := t.groups[t.ids[0]]
 		n := 0
@@ -115,12 +115,10 @@ func (t *Track[B]) expire(now time.Time) (dropped bool) {
 			n++
 		}
 		if n == 0 {
-			return dropped
+			return
 		}
 		t.raise(g.objects[n-1].after())
-		dropped = true
 	}
-	return dropped
 }
 
 func (o *Object[B]) after() Location { return Location{o.Group, o.Object + 1} }
@@ -141,7 +139,8 @@ func (t *Track[B]) raise(l Location) {
 			t.c.bytes -= o.size
 			o.group = nil
 		}
-		g.objects = slices.Delete(g.objects, 0, n)
+		clear(g.objects[:n])
+		g.objects = g.objects[n:] // what follows may be long, and is not moved
 		if len(g.objects) > 0 {
 			return
 		}
@@ -152,7 +151,9 @@ func (t *Track[B]) raise(l Location) {
 func (t *Track[B]) removeGroup(g *group[B]) {
 	t.c.groups.Remove(g.place)
 	delete(t.groups, g.id)
-	if i, ok := slices.BinarySearch(t.ids, g.id); ok {
+	if t.ids[0] == g.id {
+		t.ids = t.ids[1:] // as a rule
+	} else if i, ok := slices.BinarySearch(t.ids, g.id); ok {
 		t.ids = slices.Delete(t.ids, i, i+1)
 	}
 }

@@ -45,23 +45,27 @@ func (st *stream) hold(o *wire.Object, at cursor, now time.Time) {
 	if t.cache == nil {
 		return
 	}
-	c, size := &st.firstHeld, len(at.chunk.data)
+	c := &st.firstHeld
 	if st.held != nil {
-		c, size = new(cached), 0 // chunks are charged when they are made
+		c = new(cached)
+	} else {
+		st.uncharged += len(at.chunk.data) // later chunks are charged when they are made
 	}
 	subgroup, _ := st.objects.Subgroup()
 	*c = cached{
 		Location: cache.Location{Group: st.header.Group, Object: o.ID}, Subgroup: subgroup, Priority: st.header.Priority,
 		Status: o.Status, Extensions: o.Extensions, PayloadLen: o.PayloadLen, Received: now, Body: body{st: st, at: at},
 	}
-	t.cache.Add(c, size)
+	if t.cache.Add(c, st.uncharged) {
+		st.uncharged = 0
+	}
 	st.held = c
 }
 
-// grownBy charges a new chunk to the object that it begins with.
+// grownBy charges a new chunk to the object that it begins with, or, if that is not held, to the next one that is.
 func (st *stream) grownBy(n int) {
-	if st.held != nil {
-		st.track.cache.Grow(st.held, n)
+	if st.held != nil && !st.track.cache.Grow(st.held, n) {
+		st.uncharged += n
 	}
 }
 

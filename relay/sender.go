@@ -54,6 +54,7 @@ func (st *stream) expect(o *wire.Object, at cursor) {
 		if w.s.timeout == 0 || w.at.chunk == nil {
 			continue
 		}
+		w.settle() // the timeout may be long, and the objects many
 		w.due = append(w.due, deadline{end, st.lastAt.Add(w.s.timeout)})
 		if w.expiry == nil {
 			w.expiry = time.AfterFunc(time.Until(w.due[0].at), w.expire)
@@ -66,11 +67,7 @@ func (w *sender) expire() {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
 	w.expiry = nil
-	n := 0
-	for n < len(w.due) && w.due[n].end <= w.passed {
-		n++
-	}
-	w.due = slices.Delete(w.due, 0, n)
+	w.settle()
 	switch {
 	case len(w.due) == 0:
 	case !time.Now().Before(w.due[0].at):
@@ -78,6 +75,15 @@ func (w *sender) expire() {
 	default:
 		w.expiry = time.AfterFunc(time.Until(w.due[0].at), w.expire)
 	}
+}
+
+// settle forgets the deadlines of objects that have been sent. It needs st.mu.
+func (w *sender) settle() {
+	n := 0
+	for n < len(w.due) && w.due[n].end <= w.passed {
+		n++
+	}
+	w.due = w.due[n:]
 }
 
 // addSender gives s a sender: of all bytes of the stream, or, with whole false, of the objects from the next one on that

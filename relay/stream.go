@@ -51,6 +51,7 @@ type stream struct {
 	lastAt    time.Time // when the last object began
 	firstHeld cached
 	held      *cached // the last object, which is in the cache or was; nil before the first one
+	uncharged int     // bytes of chunks that no held object is charged for
 
 	mu       sync.Mutex
 	grown    sync.Cond

@@ -203,16 +203,18 @@ func (t *Track[B]) Add(o *Object[B], size int) bool {
 	return true
 }
 
-// Grow charges n more bytes to an object that may be held no more.
-func (t *Track[B]) Grow(o *Object[B], n int) {
+// Grow charges n more bytes to an object. It returns false if that is not held, or not any more.
+func (t *Track[B]) Grow(o *Object[B], n int) bool {
 	c := t.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if o.group != nil {
-		o.size += int64(n)
-		c.bytes += int64(n)
-		c.evict()
+	if o.group == nil {
+		return false
 	}
+	o.size += int64(n)
+	c.bytes += int64(n)
+	c.evict()
+	return true
 }
 
 // evict drops the oldest group while there is too much. Of a track's largest group, which is probably still growing, it

@@ -104,18 +104,23 @@ func (b *Boundary) learnIn(h *wire.LongHeader, from netip.AddrPort) *conn {
 		if c.peerCIDLen.Load() < 0 {
 			c.settlePeer(len(h.SCID), isWildcard(h.SCID))
 		}
-		c.peerCIDs[string(h.SCID)] = 0
+		if len(c.peerCIDs) < maxPeerCIDs { // these headers are easily forged
+			c.peerCIDs[string(h.SCID)] = 0
+		}
 	case c == nil && h.Type == wire.LongInitial:
 		b.initials.put(h.DCID, h.SCID)
 	}
 	return c
 }
 
+// maxPeerCIDs bounds what is remembered: quic-go keeps four, and closes the connection of a peer that sends too many.
+const maxPeerCIDs = 64
+
 // learnPeerCID enters a connection ID that the peer issued. The caller holds c.mu.
 func (b *Boundary) learnPeerCID(c *conn, sequence uint64, cid []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(c.peerCIDs) < 64 { // quic-go keeps four, and closes the connection of a peer that sends too many
+	if len(c.peerCIDs) < maxPeerCIDs {
 		c.peerCIDs[string(cid)] = sequence
 	}
 }

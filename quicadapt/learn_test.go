@@ -1,0 +1,35 @@
+package quicadapt
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// TestForgedHandshakeIDs: long headers are not authenticated, so who sees a connection ID may send any number of them with
+// source IDs of its own. What is remembered of them is bounded.
+func TestForgedHandshakeIDs(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(pc, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	b.useCIDs(clientCIDLen)
+	from := netip.MustParseAddrPort("192.0.2.1:443")
+	c := newConn(b, from, true)
+	b.attribute(c, nil)
+	ours := []byte("8 bytes.")
+	b.learnOut(c, &wire.LongHeader{Type: wire.LongInitial, SCID: ours, DCID: []byte("original")})
+	for i := range 10_000 {
+		b.learnIn(&wire.LongHeader{Type: wire.LongHandshake, DCID: ours, SCID: []byte{byte(i), byte(i >> 8)}}, from)
+	}
+	if n := len(c.peerCIDs); n == 0 || n > maxPeerCIDs {
+		t.Errorf("%d connection IDs of the peer are remembered", n)
+	}
+}

@@ -33,6 +33,7 @@ struct space {
 TABLE(cids, BPF_MAP_TYPE_HASH, 0, struct cid, struct cid_owner);
 TABLE(upstreams, BPF_MAP_TYPE_ARRAY, 0, u32, struct upstream);
 TABLE(numbers, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct number_window);
+TABLE(fan_outs, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct fan_out);
 TABLE(tracks, BPF_MAP_TYPE_HASH, 0, struct track_key, struct track);
 TABLE(members, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct member_list);
 TABLE(subs, BPF_MAP_TYPE_HASH, 0, struct sub_key, struct sub);
@@ -71,6 +72,7 @@ struct scratch {
 	struct frame frames[MAX_FORWARD];
 	u32 tracks[MAX_FORWARD]; /* distinct */
 	u32 track_count;
+	u32 deciding; /* this CPU's word in `fan_outs` is odd */
 	u8 priority_cid;
 	u8 cid_priority; /* of all media, with priority_cid */
 	/* egress */

@@ -18,6 +18,23 @@ static long ingress_walk(u32 i, struct ingress *c)
 	return walk_item(&c->s->walk, c->s->packet, c->s->frames);
 }
 
+/*
+ * turn makes this CPU's word in `fan_outs` odd, or even again. What comes before it is seen before it, and what comes after it
+ * after it: atomics are full barriers only if their result is used. 0: there is no such CPU, which userspace sees to.
+ */
+static __always_inline int turn(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct fan_out *f = bpf_map_lookup_elem(&fan_outs, &cpu);
+	u64 was;
+
+	if (!f)
+		return 0;
+	was = __sync_fetch_and_add(&f->turns, 1);
+	asm volatile("" : : "r"(was));
+	return 1;
+}
+
 /* open_stream finds the track of a STREAM frame, and decides for a stream that is seen for the first time. */
 static __always_inline u8 open_stream(struct ingress *c, struct frame *f)
 {
@@ -32,7 +49,9 @@ static __always_inline u8 open_stream(struct ingress *c, struct frame *f)
 	old = bpf_map_lookup_elem(&streams, &key);
 	if (old)
 		goto known;
-	if (f->offset || f->stream < *(volatile u64 *)&c->numbers->watermark)
+	if (f->offset)
+		return REASON_NOT_OPENED;
+	if (!c->s->deciding || f->stream < *(volatile u64 *)&c->numbers->watermark)
 		return REASON_NOT_OPENED;
 	reason = parse_subgroup(c->s->packet, f->data, f->data + f->length, &m);
 	if (reason)
@@ -197,7 +216,7 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 	struct upstream *u;
 	struct cid cid;
 	u64 number, *slot, old;
-	u32 len = h->udp_length - UDP_LEN, number_len;
+	u32 len = h->udp_length - UDP_LEN, number_len, decides;
 	struct cid_owner *owner;
 	u8 first;
 
@@ -244,6 +263,17 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 	if (s->walk.reason)
 		return s->walk.reason;
 
+	/*
+	 * Before the window: a duplicate on another CPU, which the window refuses, may take the stream's start or the datagram to userspace
+	 * now. And before the watermark is read: who raises it and then waits knows that no entry is made any more.
+	 */
+	decides = !!s->walk.excess_opened;
+#pragma unroll
+	for (u32 i = 0; i < MAX_FORWARD; i++)
+		decides |= i < s->walk.media && !s->frames[i].offset;
+	if (decides)
+		s->deciding = turn();
+
 	slot = &n->slots[number & (REPLAY_SLOTS - 1)];
 	old = *(volatile u64 *)slot;
 	if (replayed(old, number) || __sync_val_compare_and_swap(slot, old, number + 1) != old)
@@ -258,32 +288,18 @@ static __always_inline u8 check_packet(struct ingress *c, struct headers *h)
 	return RULE_OK;
 }
 
-SEC("tc")
-int server_ingress(struct __sk_buff *skb)
+/* forward applies rules 7 and 8 to the media frames in the scratch. */
+static __always_inline void forward(struct ingress *c)
 {
-	struct ingress c = {.skb = skb};
-	struct headers h = {};
-	struct scratch *s;
-	int verdict = parse_headers(skb, &h);
+	struct __sk_buff *skb = c->skb;
+	struct scratch *s = c->s;
 	u32 saved, n;
 
-	if (verdict == OTHER)
-		return TCX_NEXT;
-	s = get_scratch();
-	if (!s || s->mark) /* inside a fan-out of our own, which no device that we send by does */
-		return TCX_NEXT;
-	c.s = s;
-	if (verdict == OURS)
-		verdict = check_packet(&c, &h);
-	if (verdict) {
-		count(verdict, 1);
-		return TCX_NEXT;
-	}
 	if (s->walk.excess)
 		count(REASON_TOO_MANY_MEDIA, s->walk.excess);
-	bpf_loop(s->walk.media & 7, ingress_frame, &c, 0);
+	bpf_loop(s->walk.media & 7, ingress_frame, c, 0);
 	if (s->walk.excess_opened)
-		raise(&c.numbers->watermark, s->walk.excess_opened);
+		raise(&c->numbers->watermark, s->walk.excess_opened);
 
 	saved = skb->mark;
 	for (u32 t = 0; t < MAX_FORWARD; t++) {
@@ -292,15 +308,40 @@ int server_ingress(struct __sk_buff *skb)
 		if (t >= s->track_count)
 			break;
 		track = s->tracks[t];
-		c.turn = t;
-		c.members = bpf_map_lookup_elem(&members, &track);
-		if (!c.members)
+		c->turn = t;
+		c->members = bpf_map_lookup_elem(&members, &track);
+		if (!c->members)
 			break;
-		n = *(volatile u32 *)&c.members->n;
+		n = *(volatile u32 *)&c->members->n;
 		if (n > MEMBERS_PER_TRACK)
 			n = MEMBERS_PER_TRACK;
-		bpf_loop(n, ingress_member, &c, 0);
+		bpf_loop(n, ingress_member, c, 0);
 	}
 	skb->mark = saved;
+}
+
+SEC("tc")
+int server_ingress(struct __sk_buff *skb)
+{
+	struct ingress c = {.skb = skb};
+	struct headers h = {};
+	struct scratch *s;
+	int verdict = parse_headers(skb, &h);
+
+	if (verdict == OTHER)
+		return TCX_NEXT;
+	s = get_scratch();
+	if (!s || s->mark) /* inside a fan-out of our own, which no device that we send by does */
+		return TCX_NEXT;
+	c.s = s;
+	s->deciding = 0;
+	if (verdict == OURS)
+		verdict = check_packet(&c, &h);
+	if (verdict)
+		count(verdict, 1);
+	else
+		forward(&c);
+	if (s->deciding)
+		turn();
 	return TCX_NEXT;
 }

@@ -142,6 +142,15 @@ struct number_window {
 	u64 slots[REPLAY_SLOTS];
 };
 
+/*
+ * Value of `fan_outs`, by CPU: with two cache lines for itself, since some machines have lines of 128 bytes and others fetch them
+ * in pairs. Only the CPU writes it.
+ */
+struct fan_out {
+	u64 turns; /* odd while a packet is under way that may open a stream, or has a datagram */
+	u64 zero[15];
+};
+
 struct track_key {
 	u64 alias;
 	u32 upstream;

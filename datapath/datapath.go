@@ -177,7 +177,7 @@ type StreamKey struct {
 
 // Datapath forwards media packets. All methods may be called at any time from any goroutine. Setting an ID that is set
 // already changes it; setting it to nil removes it, with everything that refers to it, and is no error if there is nothing.
-// None of them waits for packets.
+// None of them waits for packets to come.
 type Datapath interface {
 	// SetUpstream adds, changes or removes an upstream. Changing keeps its streams and its replay window.
 	SetUpstream(id UpstreamID, u *Upstream) error
@@ -190,10 +190,12 @@ type Datapath interface {
 	// not forwarded to a client that joins.
 	SetSubscription(t TrackID, c ClientID, s *Subscription) error
 	// Evict removes the entries of streams that are finished. A stream without an entry is never forwarded again:
-	// evicting an upstream's own entry raises its watermark to that stream.
+	// evicting an upstream's own entry raises its watermark to that stream. What may be opening it now is waited for.
 	Evict(keys []StreamKey) error
-	// Drain calls f for every record up to the position that the ring has now, in the order of each client's packet
-	// numbers as far as one CPU made them, and waits for those that are being written. It is cheap when there is none.
+	// Drain waits for packets under way that may open a stream, and then calls f for every record up to the position that the
+	// ring has then, in the order of each client's packet numbers as far as one CPU made them, and waits for those that
+	// are being written. So of a stream whose start has been received, it is known afterwards for whom the datapath opened
+	// it, and it opens it for nobody else. It is cheap when there is none.
 	// The record is valid during the call only. Of concurrent calls each returns when all records up to its position have
 	// been given to somebody's f, which has returned. f must not call the datapath.
 	Drain(f func(*Record)) error

@@ -22,7 +22,6 @@ type profile struct {
 	still    bool   // nobody joins, leaves or changes
 	single   bool   // one media frame in a packet
 	anyCPU   bool   // packets of one upstream may be on several CPUs at once
-	strict   bool   // what TestP3OnTwoCPUs knows of is not excused
 	tight    bool   // small tables
 	failing  bool   // sends fail
 	pressure bool   // small limits of the clients
@@ -85,7 +84,8 @@ func runWorld(t *rapid.T, prof profile, bug *defect) *world {
 	if prof.failing {
 		w.sendErr = rapid.SliceOfN(rapid.Bool(), 1, 20).Draw(t, "sends that fail")
 	}
-	w.sim = sim.New(sim.Config{Limits: w.limits, Port: w.relay.Addr.Port(), Send: w.send, Step: w.step})
+	w.sim = sim.New(sim.Config{Limits: w.limits, Port: w.relay.Addr.Port(), Send: w.send, Step: w.step,
+		HastyDrain: bug.hastyDrain, HastyEvict: bug.hastyEvict})
 	for i := range datapath.UpstreamID(rapid.IntRange(1, 2).Draw(t, "publishers")) {
 		p := drawPublisher(t, i, w.relay, prof)
 		w.pubs = append(w.pubs, p)
@@ -180,7 +180,8 @@ func (w *world) cpu(i int) {
 	}
 }
 
-// grace waits until every CPU has finished the packet that it is at, as after synchronize_rcu.
+// grace waits until every CPU has finished the packet that it is at, as the kernel datapath does before a call that removes something
+// returns (quiesce in datapath/ebpf). The simulator has a lock for that, but not here.
 func (w *world) grace() {
 	if w.bug.hasty {
 		return

@@ -66,6 +66,12 @@ type bpfClientStreamKey struct {
 	Zero       uint32
 }
 
+type bpfFanOut struct {
+	_     structs.HostLayout
+	Turns uint64
+	Zero  [15]uint64
+}
+
 type bpfLink struct {
 	_           structs.HostLayout
 	Ifindex     uint32
@@ -152,6 +158,7 @@ type bpfScratch struct {
 	}
 	Tracks      [4]uint32
 	TrackCount  uint32
+	Deciding    uint32
 	PriorityCid uint8
 	CidPriority uint8
 	_           [2]byte
@@ -166,6 +173,7 @@ type bpfScratch struct {
 	Refused     uint8
 	Priority    uint8
 	Zero        [4]uint8
+	_           [4]byte
 	Record      bpfRecord
 	Packet      [2112]uint8
 	Out         [4224]uint8
@@ -241,6 +249,7 @@ const (
 	bpfMapClientStreams  = "client_streams"
 	bpfMapClients        = "clients"
 	bpfMapCounters       = "counters"
+	bpfMapFanOuts        = "fan_outs"
 	bpfMapLinks          = "links"
 	bpfMapMembers        = "members"
 	bpfMapNumbers        = "numbers"
@@ -314,6 +323,7 @@ type bpfMapSpecs struct {
 	ClientStreams *ebpf.MapSpec `ebpf:"client_streams"`
 	Clients       *ebpf.MapSpec `ebpf:"clients"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	FanOuts       *ebpf.MapSpec `ebpf:"fan_outs"`
 	Links         *ebpf.MapSpec `ebpf:"links"`
 	Members       *ebpf.MapSpec `ebpf:"members"`
 	Numbers       *ebpf.MapSpec `ebpf:"numbers"`
@@ -359,6 +369,7 @@ type bpfMaps struct {
 	ClientStreams *ebpf.Map `ebpf:"client_streams"`
 	Clients       *ebpf.Map `ebpf:"clients"`
 	Counters      *ebpf.Map `ebpf:"counters"`
+	FanOuts       *ebpf.Map `ebpf:"fan_outs"`
 	Links         *ebpf.Map `ebpf:"links"`
 	Members       *ebpf.Map `ebpf:"members"`
 	Numbers       *ebpf.Map `ebpf:"numbers"`
@@ -378,6 +389,7 @@ func (m *bpfMaps) Close() error {
 		m.ClientStreams,
 		m.Clients,
 		m.Counters,
+		m.FanOuts,
 		m.Links,
 		m.Members,
 		m.Numbers,

@@ -90,6 +90,11 @@ func (d *Datapath) load(cfg *Config) error {
 	} {
 		spec.Maps[name].MaxEntries = n
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	spec.Maps["fan_outs"].MaxEntries = uint32(cpus)
 	if err := spec.Variables["PORT"].Set(bits.ReverseBytes16(cfg.Port)); err != nil {
 		return err
 	}
@@ -128,7 +133,7 @@ func (d *Datapath) mapMemory(*Config) error {
 		return err
 	}
 	d.spaces.init(b, c)
-	return d.ring.open(d.objs.Records, int(d.limits.RingBytes), c)
+	return d.ring.open(d.objs.Records, d.objs.FanOuts, int(d.limits.RingBytes), c)
 }
 
 func mapPages(m *ebpf.Map, n int) ([]byte, error) {

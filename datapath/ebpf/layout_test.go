@@ -25,6 +25,7 @@ func TestLayouts(t *testing.T) {
 	}{
 		{"number_window", 8 * windowWords, map[string]uint32{"next": 8 * windowNext, "watermark": 8 * windowWatermark, "slots": 8 * windowSlots}},
 		{"member_list", 4 * listWords, map[string]uint32{"n": 4 * listCount, "place": 4 * listPlaces}},
+		{"fan_out", fanOutBytes, map[string]uint32{"turns": 0}},
 		{"space", 8 * datapath.SpaceWords, map[string]uint32{"words": 0}},
 		{"record", uint32(unsafe.Sizeof(bpfRecord{})), map[string]uint32{
 			"time": uint32(unsafe.Offsetof(bpfRecord{}.Time)), "frames": uint32(unsafe.Offsetof(bpfRecord{}.Frames)),

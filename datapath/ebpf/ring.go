@@ -33,13 +33,14 @@ type ring struct {
 	consumer *uint64
 	producer *uint64
 	data     []byte
+	fanOuts  fanOuts
 	mask     uint64
 	clock    *clock
 	rec      datapath.Record
 	frames   [datapath.MaxForward]datapath.RecordFrame
 }
 
-func (r *ring) open(m *ebpf.Map, size int, c *clock) error {
+func (r *ring) open(m, fanOuts *ebpf.Map, size int, c *clock) error {
 	page := os.Getpagesize()
 	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
@@ -51,6 +52,12 @@ func (r *ring) open(m *ebpf.Map, size int, c *clock) error {
 		return fmt.Errorf("map the ring: %w", err)
 	}
 	r.pages = append(r.pages, p)
+	words, err := mapPages(fanOuts, fanOutBytes*int(fanOuts.MaxEntries()))
+	if err != nil {
+		return err
+	}
+	r.pages = append(r.pages, words)
+	r.fanOuts = unsafe.Slice((*uint64)(unsafe.Pointer(&words[0])), fanOutBytes/8*int(fanOuts.MaxEntries()))
 	r.consumer = (*uint64)(unsafe.Pointer(&consumer[0]))
 	r.producer = (*uint64)(unsafe.Pointer(&p[0]))
 	r.data = p[page:]
@@ -66,7 +73,7 @@ func (r *ring) close() error {
 	for _, b := range r.pages {
 		errs = append(errs, unix.Munmap(b))
 	}
-	r.pages, r.data = nil, nil
+	r.pages, r.data, r.fanOuts = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -84,6 +91,7 @@ func (r *ring) drain(f func(*datapath.Record)) bool {
 	if r.data == nil {
 		return false
 	}
+	r.fanOuts.await()
 	pos, end := atomic.LoadUint64(r.consumer), atomic.LoadUint64(r.producer)
 	for pos < end {
 		at := pos & r.mask

@@ -284,6 +284,18 @@ func (d *Datapath) Evict(keys []datapath.StreamKey) error {
 	if d.closed {
 		return fmt.Errorf("evict streams: %w", datapath.ErrClosed)
 	}
+	// A packet that has found neither an entry nor a watermark above its stream makes an entry all the same. So entries go when
+	// no such packet is left: one that begins later sees the watermark.
+	raised := false
+	for _, k := range keys {
+		if k.Client == datapath.NoClient && d.upstream[k.Upstream] != nil {
+			d.raise(k.Upstream, k.Stream)
+			raised = true
+		}
+	}
+	if raised {
+		d.ring.fanOuts.await()
+	}
 	var errs []error
 	for _, k := range keys {
 		if err := d.evict(k); err != nil {
@@ -298,9 +310,6 @@ func (d *Datapath) evict(k datapath.StreamKey) error {
 		return datapath.ErrOutOfRange
 	}
 	if k.Client == datapath.NoClient {
-		if d.upstream[k.Upstream] != nil {
-			d.raise(k.Upstream, k.Stream)
-		}
 		return remove(d.objs.Streams, &bpfStreamKey{Upstream: uint32(k.Upstream), Stream: k.Stream})
 	}
 	if uint32(k.Client) >= d.limits.Clients {

@@ -5,8 +5,18 @@ import "sync"
 // cpu is one CPU's part of the packet path: its scratch. Ingress and egress nest, so they have their own.
 type cpu struct {
 	*Sim
-	in  ingress
-	out egress
+	in    ingress
+	out   egress
+	turns uint64 // odd while a packet is under way that may open a stream, or has a datagram
+}
+
+// awaitFanOuts returns when those fan-outs have ended that are under way now. With a lock around each packet there are none.
+func (s *Sim) awaitFanOuts() {
+	for _, c := range s.cpus {
+		for was := c.turns; was%2 == 1 && c.turns == was; {
+			s.cfg.Step(true)
+		}
+	}
 }
 
 // takeCPU returns a CPU that forwards nothing. Without Config.Step it is always the same one.
@@ -16,7 +26,9 @@ func (s *Sim) takeCPU() *cpu {
 		s.idle = s.idle[:n-1]
 		return c
 	}
-	return &cpu{Sim: s}
+	c := &cpu{Sim: s}
+	s.cpus = append(s.cpus, c)
+	return c
 }
 
 func (s *Sim) giveCPU(c *cpu) { s.idle = append(s.idle, c) }

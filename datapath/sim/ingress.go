@@ -92,10 +92,19 @@ func (s *cpu) serverIngress(frame []byte, at time.Time) {
 		s.count(r, 1)
 		return
 	}
-	if r := s.open(); r != datapath.Forwarded {
+	if r := s.open(); r == datapath.Forwarded {
+		s.forwardMedia(at)
+	} else {
 		s.count(r, 1)
-		return
 	}
+	if s.turns%2 == 1 {
+		s.step()
+		s.turns++
+	}
+}
+
+// forwardMedia is rules 7 and 8.
+func (s *cpu) forwardMedia(at time.Time) {
 	u := s.in.up
 	for i := range s.in.media.Len {
 		s.step()
@@ -150,6 +159,13 @@ func (s *cpu) open() datapath.Reason {
 	}
 	if r := rules.Walk(frames, u.Streams, &in.media); r != datapath.Forwarded {
 		return r
+	}
+	decides := in.media.Above > 0
+	for i := range in.media.Len {
+		decides = decides || in.media.Frames[i].Offset == 0
+	}
+	if decides {
+		s.turns++ // before the window lets a duplicate pass to userspace, and before the watermark is read
 	}
 	s.step()
 	slot := &u.replay[rules.ReplaySlot(in.number)]

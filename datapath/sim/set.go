@@ -333,13 +333,22 @@ func (s *Sim) Evict(keys []datapath.StreamKey) error {
 	if s.closed {
 		return fmt.Errorf("evict streams: %w", datapath.ErrClosed)
 	}
+	// As in the kernel: no entry goes while a packet is under way that has seen the watermark as it was before.
+	for _, k := range keys {
+		if k.Client == datapath.NoClient && uint32(k.Upstream) < s.limits.Upstreams {
+			s.raise(streamKey{k.Upstream, k.Stream})
+		}
+	}
+	if !s.cfg.HastyEvict {
+		s.awaitFanOuts()
+	}
 	var errs []error
 	for _, k := range keys {
 		switch {
 		case uint32(k.Upstream) >= s.limits.Upstreams:
 			errs = append(errs, fmt.Errorf("evict a stream of upstream %d: %w", k.Upstream, datapath.ErrOutOfRange))
 		case k.Client == datapath.NoClient:
-			s.evictStream(streamKey{k.Upstream, k.Stream})
+			delete(s.streams, streamKey{k.Upstream, k.Stream})
 		case uint32(k.Client) >= s.limits.Clients:
 			errs = append(errs, fmt.Errorf("evict a stream of client %d: %w", k.Client, datapath.ErrOutOfRange))
 		case s.spaces[k.Client] != nil:

@@ -45,6 +45,9 @@ type Config struct {
 	// runs at a time: the Sim takes no locks then. waiting says that the caller can go on only when another has.
 	// Default: none, a packet is forwarded in one go.
 	Step func(waiting bool)
+	// HastyDrain and HastyEvict are defects for property tests to notice: with Step, Drain or Evict does not wait for
+	// fan-outs that are under way. Default: they wait.
+	HastyDrain, HastyEvict bool
 }
 
 // Sim is a simulated datapath.
@@ -72,7 +75,8 @@ type Sim struct {
 	ring      ring
 	counters  datapath.Counters
 	edges     []*conn
-	idle      []*cpu
+	cpus      []*cpu
+	idle      []*cpu // of cpus
 }
 
 var _ datapath.Datapath = (*Sim)(nil)
@@ -128,6 +132,9 @@ func (s *Sim) Drain(f func(*datapath.Record)) error {
 	if s.closed {
 		s.mu.Unlock()
 		return fmt.Errorf("drain records: %w", datapath.ErrClosed)
+	}
+	if !s.cfg.HastyDrain {
+		s.awaitFanOuts()
 	}
 	// The lock is held while a packet is forwarded, so every record up to here is complete, but with Config.Step.
 	for end := s.ring.tail; s.ring.head != end; {

@@ -75,9 +75,8 @@ type sentStream struct {
 	prefix rules.Prefix
 }
 
-// evictStream removes a stream's entry and sees to it that the stream never opens again.
-func (s *Sim) evictStream(k streamKey) {
-	delete(s.streams, k)
+// raise sees to it that a stream does not open any more.
+func (s *Sim) raise(k streamKey) {
 	if u := s.upstreams[k.upstream]; u != nil {
 		u.watermark = rules.Watermark(u.watermark, k.stream)
 	}
@@ -122,7 +121,8 @@ func (s *Sim) removeTrack(id datapath.TrackID) {
 	}
 	for k, v := range s.streams {
 		if v.track == id {
-			s.evictStream(k)
+			delete(s.streams, k)
+			s.raise(k)
 		}
 	}
 	for k, v := range s.sent {

@@ -15,23 +15,23 @@ type defect struct {
 	property string // those that catch it
 
 	// Of the datapath's world.
-	connected              func(w *world, c *connection)                                   // after a client has come
-	joining                func(s *datapath.Subscription)                                  // what the datapath is told
-	inbound                func(w *world, p *pubPacket, frame []byte) []byte               // before the datapath
-	network                func(w *world, c *connection, packet []byte) []byte             // behind it
-	record                 func(w *world, r *datapath.Record) bool                         // on the way to userspace; false: lost
-	drain                  func(w *world, f func(*datapath.Record)) error                  // instead of Drain
-	counters               func(c *datapath.Counters)                                      // what is counted
-	take                   func(w *world, c *connection) uint64                            // instead of TakeNumber
-	charge                 func(w *world, c *connection, n uint64) bool                    // instead of Charge
-	advance                func(w *world, c *connection, s *clientStream, end uint64) bool // instead of Advance
-	finalSize              func(w *world, c *connection, s *clientStream, final uint64) uint64
-	noSetNext              bool // a client's first number is not set
-	noLeave                bool // the datapath is not told of who leaves
-	noDrain                bool // records are not read before packets and ACKs
-	noWait                 bool // records that are being written are not waited for
-	hastyDrain, hastyEvict bool // sim.Config's
-	hasty                  bool // what was removed is used again while packets of it are under way
+	connected func(w *world, c *connection)                                   // after a client has come
+	joining   func(s *datapath.Subscription)                                  // what the datapath is told
+	inbound   func(w *world, p *pubPacket, frame []byte) []byte               // before the datapath
+	network   func(w *world, c *connection, packet []byte) []byte             // behind it
+	record    func(w *world, r *datapath.Record) bool                         // on the way to userspace; false: lost
+	drain     func(w *world, f func(*datapath.Record)) error                  // instead of Drain
+	counters  func(c *datapath.Counters)                                      // what is counted
+	take      func(w *world, c *connection) uint64                            // instead of TakeNumber
+	charge    func(w *world, c *connection, n uint64) bool                    // instead of Charge
+	advance   func(w *world, c *connection, s *clientStream, end uint64) bool // instead of Advance
+	finalSize func(w *world, c *connection, s *clientStream, final uint64) uint64
+	noSetNext bool   // a client's first number is not set
+	noLeave   bool   // the datapath is not told of who leaves
+	noDrain   bool   // records are not read before packets and ACKs
+	noWait    bool   // records that are being written are not waited for
+	noAwait   string // the call that does not wait for fan-outs under way
+	hasty     bool   // what was removed is used again while packets of it are under way
 
 	budget budgetDefect // of P8 and P9
 	auth   func(w *twins, frame []byte)
@@ -75,8 +75,8 @@ var defects = []defect{
 		return p
 	}},
 	{name: "userspace takes a stream before it has read the records", lesson: 5, property: "P3, P6", noDrain: true},
-	{name: "Drain does not wait for a fan-out under way", property: "P3 on two CPUs", hastyDrain: true},
-	{name: "Evict does not wait for a fan-out under way", property: "P3 on two CPUs with evictions", hastyEvict: true},
+	{name: "Drain does not wait for a fan-out under way", property: "P3 on two CPUs", noAwait: "Drain"},
+	{name: "Evict does not wait for a fan-out under way", property: "P3 on two CPUs with evictions", noAwait: "Evict"},
 	{name: "clients cannot leave", lesson: 14, property: "P3", noLeave: true},
 	{name: "records name no client", lesson: 4, property: "P3, P7", record: func(_ *world, r *datapath.Record) bool {
 		r.Client, r.Generation = 0, 0

@@ -84,8 +84,7 @@ func runWorld(t *rapid.T, prof profile, bug *defect) *world {
 	if prof.failing {
 		w.sendErr = rapid.SliceOfN(rapid.Bool(), 1, 20).Draw(t, "sends that fail")
 	}
-	w.sim = sim.New(sim.Config{Limits: w.limits, Port: w.relay.Addr.Port(), Send: w.send, Step: w.step,
-		HastyDrain: bug.hastyDrain, HastyEvict: bug.hastyEvict})
+	w.sim = sim.New(sim.Config{Limits: w.limits, Port: w.relay.Addr.Port(), Send: w.send, Step: w.step, Await: w.await})
 	for i := range datapath.UpstreamID(rapid.IntRange(1, 2).Draw(t, "publishers")) {
 		p := drawPublisher(t, i, w.relay, prof)
 		w.pubs = append(w.pubs, p)
@@ -162,6 +161,12 @@ func (w *world) step(waiting bool) {
 		panic(errUnwritten)
 	}
 	w.sched.step(waiting)
+}
+
+func (w *world) await(call string, pending func() bool) {
+	for call != w.bug.noAwait && pending() {
+		w.step(true)
+	}
 }
 
 // cpu takes the packets of one CPU.

@@ -11,10 +11,18 @@ type cpu struct {
 }
 
 // awaitFanOuts returns when those fan-outs have ended that are under way now. With a lock around each packet there are none.
-func (s *Sim) awaitFanOuts() {
+func (s *Sim) awaitFanOuts(call string) {
 	for _, c := range s.cpus {
-		for was := c.turns; was%2 == 1 && c.turns == was; {
-			s.cfg.Step(true)
+		was := c.turns
+		pending := func() bool { return was%2 == 1 && c.turns == was }
+		switch {
+		case !pending():
+		case s.cfg.Await != nil:
+			s.cfg.Await(call, pending)
+		default:
+			for pending() {
+				s.cfg.Step(true)
+			}
 		}
 	}
 }

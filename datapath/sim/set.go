@@ -339,9 +339,7 @@ func (s *Sim) Evict(keys []datapath.StreamKey) error {
 			s.raise(streamKey{k.Upstream, k.Stream})
 		}
 	}
-	if !s.cfg.HastyEvict {
-		s.awaitFanOuts()
-	}
+	s.awaitFanOuts("Evict")
 	var errs []error
 	for _, k := range keys {
 		switch {

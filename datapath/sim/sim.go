@@ -45,9 +45,9 @@ type Config struct {
 	// runs at a time: the Sim takes no locks then. waiting says that the caller can go on only when another has.
 	// Default: none, a packet is forwarded in one go.
 	Step func(waiting bool)
-	// HastyDrain and HastyEvict are defects for property tests to notice: with Step, Drain or Evict does not wait for
-	// fan-outs that are under way. Default: they wait.
-	HastyDrain, HastyEvict bool
+	// Await waits, in a call of "Drain" or "Evict" and with Step, while a fan-out is pending that was under way when the call
+	// began. Default: by Step.
+	Await func(call string, pending func() bool)
 }
 
 // Sim is a simulated datapath.
@@ -133,9 +133,7 @@ func (s *Sim) Drain(f func(*datapath.Record)) error {
 		s.mu.Unlock()
 		return fmt.Errorf("drain records: %w", datapath.ErrClosed)
 	}
-	if !s.cfg.HastyDrain {
-		s.awaitFanOuts()
-	}
+	s.awaitFanOuts("Drain")
 	// The lock is held while a packet is forwarded, so every record up to here is complete, but with Config.Step.
 	for end := s.ring.tail; s.ring.head != end; {
 		for s.ring.writing() {

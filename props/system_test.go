@@ -3,14 +3,9 @@ package props_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	mrand "math/rand/v2"
 	"net"
 	"sync"
@@ -25,6 +20,7 @@ import (
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/datapathtest"
 	"github.com/fastrelay/fastrelay/datapath/sim"
+	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/relay"
@@ -140,12 +136,9 @@ func drawPlan(t *rapid.T) plan {
 }
 
 var relayCertificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := endpoint.SelfSigned(time.Now())
 	check(err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	check(err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return c
 })
 
 // system is a relay, a publisher and subscribers with stock quic-go and real packet protection, in virtual time.

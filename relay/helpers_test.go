@@ -3,15 +3,10 @@ package relay_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"sync"
@@ -22,6 +17,7 @@ import (
 
 	"github.com/Eyevinn/moqtransport"
 	"github.com/Eyevinn/moqtransport/quicmoq"
+	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/netsim"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -31,16 +27,11 @@ import (
 
 // certificate makes a self-signed certificate, once: the tests do not verify it.
 var certificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := endpoint.SelfSigned(time.Now())
 	if err != nil {
 		panic(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return c
 })
 
 // world is a relay in a simulated network with a one-way delay of 5 ms, in virtual time.

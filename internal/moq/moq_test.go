@@ -2,14 +2,9 @@ package moq_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"runtime"
 	"strings"
@@ -20,6 +15,7 @@ import (
 
 	"github.com/Eyevinn/moqtransport"
 	"github.com/Eyevinn/moqtransport/quicmoq"
+	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
@@ -27,16 +23,11 @@ import (
 )
 
 var certificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := endpoint.SelfSigned(time.Now())
 	if err != nil {
 		panic(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return c
 })
 
 // pair runs a test in virtual time with the two ends of a QUIC connection over a network with a delay of 5 ms.

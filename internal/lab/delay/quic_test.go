@@ -3,13 +3,9 @@ package delay
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +14,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/capture"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
@@ -56,16 +53,11 @@ func (c *tap) ReadFrom(b []byte) (int, net.Addr, error) {
 
 func certificate(t *testing.T) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := endpoint.SelfSigned(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return c
 }
 
 // quicWorld is a relay of stock quic-go and clients of it.

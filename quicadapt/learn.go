@@ -86,7 +86,10 @@ func (b *Boundary) learnOut(c *conn, h *wire.LongHeader) {
 		c.settlePeer(len(h.DCID), isWildcard(h.DCID))
 		c.peerCIDs[string(h.DCID)] = 0
 	}
-	if len(h.SCID) == b.cidLen && b.byCID[string(h.SCID)] == nil {
+	if _, ours := c.peerCIDs[string(h.DCID)]; c.dialed && !ours {
+		return // of a connection before it to the same address, which is not known any more
+	}
+	if _, known := c.localCIDs[0]; !known && len(h.SCID) == b.cidLen && b.byCID[string(h.SCID)] == nil {
 		b.byCID[string(h.SCID)] = c
 		c.localCIDs[0] = string(h.SCID)
 	}

@@ -23,6 +23,7 @@ func TestForgedHandshakeIDs(t *testing.T) {
 	b.useCIDs(clientCIDLen)
 	from := netip.MustParseAddrPort("192.0.2.1:443")
 	c := newConn(b, from, true)
+	c.peerCIDs["original"] = 0
 	b.attribute(c, nil)
 	ours := []byte("8 bytes.")
 	b.learnOut(c, &wire.LongHeader{Type: wire.LongInitial, SCID: ours, DCID: []byte("original")})
@@ -31,5 +32,32 @@ func TestForgedHandshakeIDs(t *testing.T) {
 	}
 	if n := len(c.peerCIDs); n == 0 || n > maxPeerCIDs {
 		t.Errorf("%d connection IDs of the peer are remembered", n)
+	}
+}
+
+// TestLatePacketOfAPredecessor: a connection that has failed still answers what comes late with CONNECTION_CLOSE in long header
+// packets, when another one to the same address is the only one known there. Those are not the other one's.
+func TestLatePacketOfAPredecessor(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(pc, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	b.useCIDs(clientCIDLen)
+	to := netip.MustParseAddrPort("192.0.2.1:443")
+	c := newConn(b, to, true)
+	c.peerCIDs["original"] = 0
+	b.attribute(c, nil)
+	late := &wire.LongHeader{Type: wire.LongInitial, SCID: []byte("previous"), DCID: []byte("its peer")}
+	own := &wire.LongHeader{Type: wire.LongInitial, SCID: []byte("our own."), DCID: []byte("original")}
+	for _, h := range []*wire.LongHeader{late, own, late} {
+		b.learnOut(b.only(to), h)
+	}
+	if c.localCIDs[0] != "our own." || b.byCID["previous"] != nil {
+		t.Errorf("the connection's ID is %q; all: %v", c.localCIDs[0], b.byCID)
 	}
 }

@@ -1,6 +1,8 @@
 package relay_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -62,5 +64,64 @@ func TestManyStreams(t *testing.T) {
 		if n, _ := dp.Entries(); n > 0 {
 			t.Errorf("the datapath has %d streams at the end", n)
 		}
+	})
+}
+
+// TestDuplicateAlias has a publisher that answers every subscription with the same alias. Its session is closed when that is
+// for a second track, and another publisher's goes on.
+func TestDuplicateAlias(t *testing.T) {
+	inWorld(t, relay.Config{}, func(w *world) {
+		t := w.t
+		other := w.publisher(wire.Draft14, "live")
+		conn := w.dial(wire.Draft14, nil)
+		ctl, err := conn.OpenStream()
+		must(t, err)
+		send := func(msgType uint64, payload ...byte) {
+			m, err := wire.AppendControl(nil, msgType, payload)
+			must(t, err)
+			if _, err := ctl.Write(m); err != nil && conn.Context().Err() == nil {
+				t.Error(err)
+			}
+		}
+		send(wire.MsgClientSetup, 1, 0xc0, 0, 0, 0, 0xff, 0, 0, 14, 2, 1, 0, 2, 0x40, 0x64)
+		scan := wire.ControlScanner{Message: func(msgType uint64, payload []byte) error {
+			switch msgType {
+			case wire.MsgServerSetup:
+				send(wire.MsgPublishNamespace, 0, 1, 4, 'e', 'v', 'i', 'l', 0)
+			case wire.MsgSubscribe:
+				m, err := wire.ParseSubscribe(payload, wire.Draft14)
+				if err != nil {
+					return err
+				}
+				send(wire.MsgSubscribeOK, byte(m.RequestID), 9, 0, 1, 0, 0)
+			}
+			return nil
+		}}
+		go func() {
+			for buf := make([]byte, 1000); ; {
+				n, err := ctl.Read(buf)
+				if err != nil {
+					return
+				}
+				if err := scan.Write(buf[:n]); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		sleep(t, 1)
+		s, _ := w.session(wire.Draft14, nil)
+		_, err = s.Subscribe(w.context(), []string{"evil"}, "one", moq.SubscribeOptions{})
+		must(t, err)
+		must(t, context.Cause(conn.Context()))
+		if _, err = s.Subscribe(w.context(), []string{"evil"}, "two", moq.SubscribeOptions{}); err == nil {
+			t.Error("the second track was accepted")
+		}
+		sleep(t, 1)
+		var closed *quic.ApplicationError
+		if err := context.Cause(conn.Context()); !errors.As(err, &closed) || closed.ErrorCode != moq.CodeDuplicateAlias {
+			t.Errorf("publisher's session ended with %v", err)
+		}
+		w.subscribe(s, moq.SubscribeOptions{})
+		must(t, context.Cause(other.conn.Context()))
 	})
 }

@@ -35,6 +35,7 @@ type peer struct {
 
 	mu        sync.Mutex
 	aliases   map[uint64]*track // tracks that this peer publishes and that are subscribed to
+	claims    map[uint64]*track // who has each alias, before it is known to streams
 	added     chan struct{}     // closed and replaced when an alias is added
 	datagrams chan outDatagram  // to the peer; made when first needed
 
@@ -83,7 +84,7 @@ func (r *Relay) serve(c conn) {
 func (r *Relay) newPeer(c conn) *peer {
 	p := &peer{
 		relay: r, conn: c, log: r.cfg.Logger.With("remote", c.RemoteAddr().String()),
-		aliases: make(map[uint64]*track), added: make(chan struct{}), namespaces: make(map[string]struct{}),
+		aliases: make(map[uint64]*track), claims: make(map[uint64]*track), added: make(chan struct{}), namespaces: make(map[string]struct{}),
 	}
 	if fc, ok := c.(fastConn); ok && r.cfg.Datapath != nil {
 		p.fast = fc
@@ -140,6 +141,18 @@ func (p *peer) acceptStreams() {
 	}
 }
 
+// claimAlias returns false if the peer uses a track's alias for another track too that has not ended (draft-14, section
+// "SUBSCRIBE_OK"). Of one track there may be an old subscription and a new one.
+func (p *peer) claimAlias(alias uint64, t *track) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other := p.claims[alias]; other != nil && other.key != t.key && !other.ending() {
+		return false
+	}
+	p.claims[alias] = t
+	return true
+}
+
 // addAlias makes a track known under the alias that the peer uses for it.
 func (p *peer) addAlias(alias uint64, t *track) {
 	p.mu.Lock()
@@ -154,6 +167,9 @@ func (p *peer) removeAlias(alias uint64, t *track) {
 	defer p.mu.Unlock()
 	if p.aliases[alias] == t {
 		delete(p.aliases, alias)
+	}
+	if p.claims[alias] == t {
+		delete(p.claims, alias)
 	}
 }
 

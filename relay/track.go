@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -84,6 +85,17 @@ func (t *track) failed() bool {
 	}
 }
 
+// ending reports whether nobody needs the track any more, or the publisher has ended it.
+func (t *track) ending() bool {
+	select {
+	case <-t.ctx.Done():
+	case <-t.sub.Done():
+	default:
+		return false
+	}
+	return true
+}
+
 // run is the track's life.
 func (t *track) run() {
 	defer t.cancel()
@@ -91,6 +103,10 @@ func (t *track) run() {
 	ctx, cancel := context.WithTimeout(t.ctx, t.relay.cfg.SetupTimeout)
 	t.sub, t.err = t.publisher.session.Subscribe(ctx, t.namespace, t.name, moq.SubscribeOptions{})
 	cancel()
+	if t.err == nil && !t.publisher.claimAlias(t.sub.Alias, t) {
+		t.err = fmt.Errorf("publisher uses alias %d for two tracks", t.sub.Alias)
+		_ = t.publisher.session.Close(moq.CodeDuplicateAlias, t.err.Error())
+	}
 	if t.err != nil {
 		t.log.Info("subscription refused", "error", t.err)
 		t.remove()

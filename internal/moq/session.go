@@ -30,6 +30,7 @@ const (
 	CodeInternal          = 0x1
 	CodeProtocolViolation = 0x3
 	CodeInvalidRequestID  = 0x4
+	CodeDuplicateAlias    = 0x5
 	CodeTooManyRequests   = 0x7
 	CodeControlTimeout    = 0x11
 )

@@ -17,6 +17,14 @@ func (b *Boundary) only(ap netip.AddrPort) *conn {
 	return nil
 }
 
+// bySource returns the connection whose own ID is the source ID of a long header packet that quic-go sends. A guess by address
+// may be wrong: where the peer's late packets look like a new connection, there are two.
+func (b *Boundary) bySource(scid []byte) *conn {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.byCID[string(scid)]
+}
+
 // find returns the connection at an address whose peer issued a connection ID.
 func (b *Boundary) find(ap netip.AddrPort, cid []byte) *conn {
 	b.mu.RLock()
@@ -85,6 +93,15 @@ func (b *Boundary) learnOut(c *conn, h *wire.LongHeader) {
 	if !c.dialed && c.peerCIDLen.Load() < 0 {
 		c.settlePeer(len(h.DCID), isWildcard(h.DCID))
 		c.peerCIDs[string(h.DCID)] = 0
+	}
+	if b.byCID[string(h.SCID)] == c {
+		// quic-go may use an ID that came in a packet which could not be opened here yet.
+		if len(c.peerCIDs) < maxPeerCIDs {
+			if _, known := c.peerCIDs[string(h.DCID)]; !known {
+				c.peerCIDs[string(h.DCID)] = 0
+			}
+		}
+		return
 	}
 	if _, ours := c.peerCIDs[string(h.DCID)]; c.dialed && !ours {
 		return // of a connection before it to the same address, which is not known any more

@@ -19,7 +19,9 @@ func (b *Boundary) output(p []byte, to netip.AddrPort, dst []byte, c *conn) ([]b
 		if err != nil || h.PacketLen <= 0 {
 			return p, c
 		}
-		if c == nil {
+		if own := b.bySource(h.SCID); own != nil {
+			c = own
+		} else if c == nil {
 			c = b.find(to, h.DCID)
 		}
 		if c != nil && h.Type != wire.LongRetry && h.Type != wire.LongVersionNegotiation {

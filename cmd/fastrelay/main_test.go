@@ -77,7 +77,7 @@ func checkWhole(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // checkRepaired reads a report of demo --json with losses: repaired FILE. How soon repairs start depends on the machine here;
-// quicadapt.TestRepairDelay measures it in virtual time.
+// relay.TestRepairsInTheLongRun asserts it in virtual time.
 func checkRepaired(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: repaired FILE")

@@ -60,21 +60,25 @@ const budgetTries = 4
 func (s *Space) ChargeBudget(now, size uint64) {
 	s.Step()
 	atomic.AddUint64(&s.w[WordSent], size)
-	cost := atomic.LoadUint64(&s.w[WordPaceCost])
+	s.draw(WordPaceTime, atomic.LoadUint64(&s.w[WordPaceCost]), now, size)
+}
+
+// draw moves the time at which a token bucket is full again by what size bytes cost. cost 0 is a bucket without a limit.
+func (s *Space) draw(word int, cost, now, size uint64) {
 	if cost == 0 {
 		return
 	}
-	pace := &s.w[WordPaceTime]
+	at := &s.w[word]
 	for range budgetTries {
 		s.Step()
-		old := atomic.LoadUint64(pace)
+		old := atomic.LoadUint64(at)
 		s.Step()
-		if atomic.CompareAndSwapUint64(pace, old, PaceAfter(old, cost, now, size)) {
+		if atomic.CompareAndSwapUint64(at, old, PaceAfter(old, cost, now, size)) {
 			return
 		}
 	}
 	s.Step()
-	atomic.AddUint64(pace, size*cost>>paceShift)
+	atomic.AddUint64(at, size*cost>>paceShift)
 }
 
 // Sent returns the bytes sent so far, by anybody.

@@ -48,6 +48,11 @@ const (
 	ReasonNoRoute          // link-layer address of the client not learned yet
 	ReasonSendFailed       // number taken, packet not sent
 	ReasonContended        // lost too many races for a shared word
+	ReasonWaiting          // behind what waits in userspace and is not less important
+	ReasonDropShare        // dropped: the policy drops a share of what is of this importance
+	ReasonDropReserve      // dropped: the plan has no more bytes for this importance
+	ReasonDropGroup        // dropped: its group was cut, what it depends on was dropped
+	ReasonDropStream       // dropped: the rest of a stream that was dropped
 
 	reasonCount
 )
@@ -62,6 +67,7 @@ var reasonNames = [ReasonCount]string{
 	"unknown_track", "no_subscriber", "bad_header", "header_split", "streams_full", "not_opened", "too_many_media",
 	"stale_client", "slow_stream", "filtered", "congestion_window", "paced", "pool_empty", "client_streams", "closed_stream", "stream_credit",
 	"connection_credit", "too_big", "prefix_split", "ring_full", "no_route", "send_failed", "contended",
+	"waiting", "drop_share", "drop_reserve", "drop_group", "drop_stream",
 }
 
 func (r Reason) String() string {
@@ -70,6 +76,9 @@ func (r Reason) String() string {
 	}
 	return "unknown"
 }
+
+// Dropped says whether r is the policy's decision: what it is about is not to be sent by anybody.
+func (r Reason) Dropped() bool { return r >= ReasonDropShare && r <= ReasonDropStream }
 
 // Counters counts how often each reason was given, indexed by Reason.
 type Counters [ReasonCount]uint64

@@ -12,6 +12,8 @@ import (
 //	1 stream data sent        4 pool tail (userspace adds)   7 sent: UDP payload bytes, by anybody
 //	2 stream data allowed     5 largest size (UDP payload)     72 send limit: sent bytes allowed (congestion window)
 //	8…71    pool: slot<<48 | stream ID, a ring                  73 pace time   74 pace cost   75 pace burst
+//	76 plan time   77 policy: version<<2 | on<<1 | half   78 importance from which on media wait behind userspace's
+//	80…95, 96…111 the halves of the policy: cost, depth for what has begun, zeros, 8 bands from the 9th word on
 //	128…383 slots: per stream the stream word and the peer's MAX_STREAM_DATA
 const (
 	SpaceWords     = 512
@@ -29,8 +31,25 @@ const (
 	WordPaceTime   = 73
 	WordPaceCost   = 74
 	WordPaceBurst  = 75
+	WordPlanTime   = 76
+	WordPolicy     = 77
+	WordWaiting    = 78
+	WordPolicies   = 80
 	WordSlots      = 128
 	Slots          = 128
+)
+
+// A half of the policy, in words from its start.
+const (
+	policyHalf    = 16
+	policyCost    = 0 // as the pace cost; 0: the plan has no limit
+	policyStarted = 1 // burst and overflow, ns
+	policyBands   = 8
+
+	// WordPolicy: the half in use, whether there is a policy, and how many were set.
+	policySecond = 1
+	policyOn     = 2
+	policyShift  = 2
 )
 
 // Stream word: closed bit, tag of the stream ID, highest offset sent.
@@ -96,6 +115,7 @@ func (s *Space) Reset() {
 		}
 	}
 	s.SetSendLimit(Unlimited)
+	s.SetWaiting(NothingWaits)
 }
 
 // Generation returns the client's generation, as in its records.

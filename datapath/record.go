@@ -14,6 +14,8 @@ type Record struct {
 	Generation     uint8  // of the client, as in its Space: a record of another generation is of a predecessor
 	Reason         Reason // of the packet
 	Size           uint16 // UDP payload bytes that were sent
+	Policy         uint32 // version of the client's policy that decided
+	Plan           uint64 // WordPlanTime before the first decision
 	Frames         []RecordFrame
 }
 
@@ -25,6 +27,10 @@ type RecordFrame struct {
 	Length         uint32 // bytes of stream data or of the datagram
 	Slot           uint8  // of the client's stream in its Space
 	Priority       uint8  // of the publisher
+	Subscriber     uint8  // priority of the subscription
+	Track          TrackID
+	Group          uint64
+	Cut            uint64 // 1 + the group that was cut for the subscription, as the decision saw it
 	Fin            bool
 	Opened         bool // this frame opened the stream for the client, which the datapath owns from now on
 	Datagram       bool

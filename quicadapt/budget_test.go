@@ -44,7 +44,7 @@ func TestBudgetIsTheWindow(t *testing.T) {
 			"own": func(t *rapid.T) {
 				size := rapid.Uint64Range(40, 1200).Draw(t, "size")
 				kind := rapid.SampledFrom([]recovery.Kind{recovery.Silent, recovery.Eliciting}).Draw(t, "kind")
-				c.charge(int(size))
+				c.charge(int(size), 0)
 				n := c.space.TakeNumber()
 				c.sent(n, now, int(size), kind)
 				if kind == recovery.Eliciting {
@@ -174,8 +174,8 @@ func TestRepairOrder(t *testing.T) {
 		}
 		for i := range c.need[1:] {
 			a, b := c.need[i], c.need[i+1]
-			if a == b || a.priority > b.priority || a.priority == b.priority && a.order > b.order {
-				t.Fatalf("priority %d order %d comes before priority %d order %d", a.priority, a.order, b.priority, b.order)
+			if a == b || a.rank > b.rank || a.rank == b.rank && a.order > b.order {
+				t.Fatalf("importance %d order %d comes before importance %d order %d", a.rank, a.order, b.rank, b.order)
 			}
 		}
 	})

@@ -68,8 +68,10 @@ type conn struct {
 	seed        rttSeed
 	maxAckDelay int64 // the peer's, nanoseconds
 	paceRate    uint64
-	paceAt      int64 // when a repair may leave that pacing holds back; 0: none is
-	probes      int   // packets to be sent whatever the congestion window
+	policy      datapath.Policy
+	waiting     uint32 // as the datapath was told
+	paceAt      int64  // when a repair may leave that pacing holds back; 0: none is
+	probes      int    // packets to be sent whatever the congestion window
 
 	// The peer's limits.
 	maxData, toldMaxData uint64
@@ -138,7 +140,7 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),
 	}
-	c.maxAckDelay = defaultMaxAckDelay
+	c.maxAckDelay, c.waiting = defaultMaxAckDelay, datapath.NothingWaits
 	c.peerCIDLen.Store(-1)
 	c.received.init()
 	if b.cfg.Null || b.cfg.PriorityCID {

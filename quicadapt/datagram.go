@@ -60,11 +60,13 @@ func (c *Conn) ReceiveUpstreamDatagram(ctx context.Context) (Datagram, error) {
 	}
 }
 
-// DatagramForwarded says whether the datapath has sent a datagram of an upstream on this connection.
-func (c *Conn) DatagramForwarded(up datapath.UpstreamID, d *Datagram) bool {
+// DatagramTaken says whether the datapath has seen to a datagram of an upstream for this connection, and what it did: it has sent
+// it, with datapath.Forwarded, or the policy has dropped it. What it has not seen to is to be sent with SendDatagram.
+func (c *Conn) DatagramTaken(up datapath.UpstreamID, d *Datagram) (r datapath.Reason, ok bool) {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
-	return c.c.datagrams.has(datagramKey{up, d.PacketNumber, d.Index})
+	r, ok = c.c.datagrams.set[datagramKey{up, d.PacketNumber, d.Index}]
+	return r, ok
 }
 
 type datagramKey struct {
@@ -72,16 +74,16 @@ type datagramKey struct {
 	number, index uint64
 }
 
-// datagramRing remembers the last datagrams that were forwarded.
+// datagramRing remembers what became of the last datagrams that the datapath saw to.
 type datagramRing struct {
-	set  map[datagramKey]struct{}
+	set  map[datagramKey]datapath.Reason
 	ring []datagramKey
 	next int
 }
 
-func (r *datagramRing) put(k datagramKey) {
+func (r *datagramRing) put(k datagramKey, what datapath.Reason) {
 	if r.set == nil {
-		r.set = make(map[datagramKey]struct{})
+		r.set = make(map[datagramKey]datapath.Reason)
 	}
 	if len(r.ring) < 2*datagramQueueSize {
 		r.ring = append(r.ring, k)
@@ -90,12 +92,7 @@ func (r *datagramRing) put(k datagramKey) {
 		r.ring[r.next] = k
 		r.next = (r.next + 1) % len(r.ring)
 	}
-	r.set[k] = struct{}{}
-}
-
-func (r *datagramRing) has(k datagramKey) bool {
-	_, ok := r.set[k]
-	return ok
+	r.set[k] = what
 }
 
 var errNoDatapath = errors.New("this boundary has no datapath")

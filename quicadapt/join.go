@@ -69,6 +69,7 @@ func (c *conn) join() (datapath.ClientID, error) {
 	c.loss.Recount(space.Sent())
 	c.setMaxSize(c.maxSize)
 	c.updateCredit()
+	_ = c.space.SetPolicy(&c.policy) // has been checked
 	c.tellBudget()
 	for i := range datapath.Slots {
 		c.freeSlots = append(c.freeSlots, uint8(i))
@@ -299,6 +300,15 @@ func (c *conn) cleanUp(now int64) {
 		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
 	}
 	for _, s := range done {
+		c.mu.Lock()
+		onEnd, outcome := s.onEnd, s.outcome()
+		c.mu.Unlock()
+		if onEnd != nil {
+			onEnd(outcome)
+		}
+		if s.unborn {
+			continue
+		}
 		c.mu.Lock()
 		q := c.reserved[s.id]
 		delete(c.reserved, s.id)

@@ -41,6 +41,14 @@ func overlap(s span, lo, hi uint64) uint64 {
 	return 0
 }
 
+// size returns how many offsets are in the set.
+func (r ranges) size() (n uint64) {
+	for _, x := range r {
+		n += x.hi - x.lo
+	}
+	return n
+}
+
 // remove takes [lo, hi) out of the set.
 func (r *ranges) remove(lo, hi uint64) {
 	if lo >= hi {

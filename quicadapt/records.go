@@ -49,15 +49,20 @@ func (c *conn) record(r *datapath.Record) {
 	for i := range r.Frames {
 		f := &r.Frames[i]
 		s := c.streams[f.ClientStream]
-		if f.Opened {
+		switch {
+		case f.Opened:
 			s = c.openFast(r.Upstream, f, at)
+		case f.Datagram && f.Reason.Dropped():
+			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream}, f.Reason)
+		case f.Reason.Dropped() && s != nil:
+			s.cut(f.Reason)
 		}
 		if r.Reason != datapath.Forwarded || f.Reason != datapath.Forwarded || e == nil {
 			continue
 		}
 		switch {
 		case f.Datagram:
-			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream})
+			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream}, datapath.Forwarded)
 			c.stats.ForwardedBytes += uint64(f.Length)
 		case s != nil && !s.done && int(e.n) < len(e.frames): // what has no place here is not covered, and is sent again
 			hi := f.Offset + uint64(f.Length)
@@ -87,9 +92,14 @@ func (c *conn) sendFailed(number uint64) {
 
 // openFast enters a stream that the datapath opened.
 func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
-	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority, order: c.stats.FastStreams}
-	c.streams[s.id] = s
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
+		rank: datapath.Importance(f.Subscriber, f.Priority), order: c.stats.FastStreams}
 	c.bySource[sourceKey{up, s.source}] = s
+	if f.Reason.Dropped() {
+		s.dropped, s.unborn = f.Reason, true
+		return s
+	}
+	c.streams[s.id] = s
 	c.taken.put(s.id)
 	c.stats.FastStreams++
 	c.b.wake() // the pool

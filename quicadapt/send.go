@@ -43,6 +43,7 @@ func (c *conn) flush() int64 {
 	}
 	c.probes = 0
 	c.tellBudget()
+	c.tellWaiting()
 	to := udpAddr(c.remote)
 	at := c.wakeAt()
 	c.mu.Unlock()
@@ -108,7 +109,7 @@ func (c *conn) compose(now int64, probe bool) []byte {
 	var frames [maxSentFrames]sentFrame
 	n := 0
 	blocked := 0
-	priority := uint8(255)
+	priority, resent := uint8(255), c.stats.ResentBytes
 	for n < maxSentFrames && blocked < len(c.need) {
 		s := c.need[blocked]
 		if s.done || !s.needs() {
@@ -145,7 +146,7 @@ func (c *conn) compose(now int64, probe bool) []byte {
 	}
 	number := c.space.TakeNumber()
 	out := c.wireOut.Seal(make([]byte, 0, c.maxSize), c.wireOutGen, c.markDCID(c.dcid, priority), number, datapath.NumberLen, payload)
-	c.charge(len(out))
+	c.charge(len(out), int(c.stats.ResentBytes-resent))
 	e := c.sent(number, now, len(out), recovery.Ours)
 	if e == nil { // the datapath took the last room for numbers meanwhile
 		for i := range frames[:n] {

@@ -112,8 +112,12 @@ func (c *conn) tellBudget() {
 	c.space.SetPace(rate, burst)
 }
 
-// charge draws a packet that userspace sends from the client's budget.
-func (c *conn) charge(size int) { c.space.ChargeBudget(c.space.Now(), uint64(size)) }
+// charge draws a packet that userspace sends from the client's budget, and what of it the plan does not know from the plan.
+func (c *conn) charge(size, unplanned int) {
+	now := c.space.Now()
+	c.space.ChargeBudget(now, uint64(size))
+	c.space.ChargePlan(now, uint64(unplanned))
+}
 
 // skipSome takes a number now and then that no packet gets: whoever acknowledges it acknowledges what it has not
 // received (RFC 9000, section 21.4).

@@ -16,6 +16,8 @@ var (
 	ErrStopped = errors.New("subscriber stopped the stream")
 	// ErrStreamClosed says that the stream was closed or reset before, or its connection has ended.
 	ErrStreamClosed = errors.New("stream is closed")
+	// ErrDropped says that the client's policy has dropped the stream. Close ends what is kept for it.
+	ErrDropped = errors.New("policy dropped the stream")
 	// ErrBehind says that the subscriber acknowledges too slowly: more than Config.MaxUnacked bytes wait for it.
 	ErrBehind = errors.New("subscriber is too far behind")
 )
@@ -30,6 +32,7 @@ type FastStream struct {
 	source   uint64 // upstream stream ID
 	slot     uint8
 	priority uint8  // of the publisher, lower is more important
+	rank     uint16 // importance of the subscription's priority and the publisher's
 	order    uint64 // in which streams were opened
 	opened   int64  // when
 
@@ -51,9 +54,12 @@ type FastStream struct {
 	resetOut bool   // RESET_STREAM is in flight or acknowledged
 	queued   bool   // in c.need
 	done     bool
-	lost     []lostSpan // lost and not sent again yet
-	deadline int64      // when it stops being useful; 0: never
-	late     uint64     // the code of the reset when it is not delivered by then
+	lost     []lostSpan      // lost and not sent again yet
+	deadline int64           // when it stops being useful; 0: never
+	late     uint64          // the code of the reset when it is not delivered by then
+	dropped  datapath.Reason // by the policy; Forwarded: it was not
+	unborn   bool            // dropped at its first byte: the client knows nothing of it
+	onEnd    func(Outcome)
 }
 
 // lostSpan is a span that was lost, of a packet that was sent at a time.
@@ -90,6 +96,8 @@ func (s *FastStream) Write(p []byte) (int, error) {
 
 func (s *FastStream) writable(n int) error {
 	switch {
+	case s.dropped != datapath.Forwarded:
+		return ErrDropped
 	case s.stopped:
 		return ErrStopped
 	case s.done || s.reset || s.fin || s.c.closed:
@@ -104,6 +112,11 @@ func (s *FastStream) writable(n int) error {
 func (s *FastStream) Close() error {
 	c := s.c
 	c.mu.Lock()
+	if s.unborn {
+		s.finish()
+		c.mu.Unlock()
+		return nil
+	}
 	if err := s.writable(0); err != nil && !errors.Is(err, ErrBehind) {
 		c.mu.Unlock()
 		return err
@@ -127,6 +140,10 @@ func (s *FastStream) resetLocked(code uint64) {
 	if s.done || s.reset || s.c.closed {
 		return
 	}
+	if s.unborn {
+		s.finish()
+		return
+	}
 	s.reset, s.code = true, code
 	s.final = s.c.space.CloseStream(s.slot)
 	s.dropChunks()
@@ -146,7 +163,7 @@ func (s *FastStream) schedule() {
 	}
 	s.queued = true
 	i, _ := slices.BinarySearchFunc(c.need, s, func(a, b *FastStream) int {
-		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.order, b.order))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.order, b.order))
 	})
 	c.need = slices.Insert(c.need, i, s)
 }
@@ -293,7 +310,9 @@ func (s *FastStream) finish() {
 		return
 	}
 	s.done = true
-	s.c.space.CloseStream(s.slot)
+	if !s.unborn {
+		s.c.space.CloseStream(s.slot)
+	}
 	s.dropChunks()
 	s.c.finished = append(s.c.finished, s)
 	s.c.b.wake()

@@ -28,9 +28,13 @@ type fastConn interface {
 	// FastStream returns the sender of the stream that the datapath opened on this connection for a stream of the
 	// upstream, or nil. It answers truly once bytes of that stream have been read, and is asked once.
 	FastStream(up datapath.UpstreamID, stream uint64) *quicadapt.FastStream
-	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramForwarded.
+	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramTaken.
 	ReceiveUpstreamDatagram(context.Context) (quicadapt.Datagram, error)
-	DatagramForwarded(up datapath.UpstreamID, d *quicadapt.Datagram) bool
+	DatagramTaken(up datapath.UpstreamID, d *quicadapt.Datagram) (datapath.Reason, bool)
+	// SetPolicy, Admit and Path are for a client's policy.
+	SetPolicy(*datapath.Policy) error
+	Admit(*datapath.Offer) (r datapath.Reason, cut bool)
+	Path() quicadapt.Path
 }
 
 var (

@@ -40,6 +40,9 @@ type peer struct {
 	datagrams chan outDatagram  // to the peer; made when first needed
 
 	namespaces map[string]struct{} // guarded by relay.mu
+
+	ledger    ledger // of subscriptions that ended
+	regulator regulator
 }
 
 // serve runs a session until it ends.

@@ -56,6 +56,8 @@ func (r *Relay) removePeer(p *peer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.peers, p)
+	p.ledger.settle("connection_closed")
+	p.ledger.merge(&r.ended)
 	for k := range p.namespaces {
 		r.withdraw(p, k)
 	}

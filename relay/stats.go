@@ -33,6 +33,8 @@ type Stats struct {
 	//	fetch_reset             FETCH whose stream was reset
 	//	datagram_too_large      for the subscriber's path; also datagram_queue_full, datagram_too_early, datagram_not_sent
 	Reasons map[string]uint64
+	// Ended is what became of the media of subscriptions that ended, by the publisher's priority.
+	Ended map[uint8]Tally `json:",omitempty"`
 	// Upstream is about the connection to the upstream relay; nil without one.
 	Upstream *UpstreamStats `json:",omitempty"`
 	// Boundary has the sums over all connections so far; zero without a packet boundary.
@@ -57,6 +59,8 @@ type SubscriberStats struct {
 	Datagrams          uint64
 	ForwardedDatagrams uint64 // of these, by the datapath
 	Lost               uint64 // streams and datagrams that were not delivered whole
+	// Media says what became of what the subscription selected, by the publisher's priority.
+	Media map[uint8]Tally `json:",omitempty"`
 }
 
 // Stats returns the relay's counters.
@@ -73,6 +77,7 @@ func (r *Relay) Stats() Stats {
 	if r.cache != nil {
 		s.CacheBytes = r.cache.Bytes()
 	}
+	s.Ended = r.endedMedia()
 	r.mu.Lock()
 	s.Sessions = len(r.peers)
 	s.Upstream = r.up.snapshot()
@@ -83,6 +88,23 @@ func (r *Relay) Stats() Stats {
 		s.Tracks = append(s.Tracks, t.stats())
 	}
 	return s
+}
+
+// endedMedia returns the tallies of subscriptions that ended, also of peers that are still there.
+func (r *Relay) endedMedia() map[uint8]Tally {
+	r.mu.Lock()
+	ledgers := []*ledger{&r.ended}
+	for p := range r.peers {
+		ledgers = append(ledgers, &p.ledger)
+	}
+	r.mu.Unlock()
+	var sum ledger
+	for _, l := range ledgers {
+		for priority, t := range l.snapshot() {
+			sum.tally(priority).add(&t)
+		}
+	}
+	return sum.snapshot()
 }
 
 func (t *track) stats() TrackStats {
@@ -98,7 +120,7 @@ func (t *track) stats() TrackStats {
 		}
 		sub := SubscriberStats{
 			Remote: o.peer.conn.RemoteAddr().String(), FastStreams: o.fast.Load(), SlowStreams: o.slow.Load(),
-			Bytes: o.bytes.Load(), Datagrams: o.datagrams.Load(), ForwardedDatagrams: o.forwarded.Load(), Lost: o.lost.Load(),
+			Bytes: o.bytes.Load(), Datagrams: o.datagrams.Load(), ForwardedDatagrams: o.forwarded.Load(), Lost: o.lost.Load(), Media: o.ledger.snapshot(),
 		}
 		select {
 		case <-o.accepted:

@@ -63,9 +63,12 @@ type stream struct {
 	fast     []fastSender
 }
 
+// fastSender is a subscriber that the datapath serves a stream to.
 type fastSender struct {
-	s  *subscriber
-	fs *quicadapt.FastStream
+	s    *subscriber
+	fs   *quicadapt.FastStream
+	fate *fate
+	rank uint16 // datapath.Importance
 }
 
 // readStream reads a data stream of the peer to its end.
@@ -217,10 +220,12 @@ func (st *stream) publish(c *chunk, n int) {
 	st.grown.Broadcast()
 	st.track.bytes.Add(uint64(len(b)))
 	for _, f := range fast {
-		f.s.bytes.Add(uint64(len(b)))
+		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
 		if _, err := f.fs.Write(b); err != nil {
 			st.failFast(f, err)
+			continue
 		}
+		f.s.bytes.Add(uint64(len(b)))
 	}
 }
 
@@ -237,6 +242,7 @@ func (st *stream) finish(err error, code uint64) {
 	}
 	for _, f := range fast {
 		if err != nil {
+			f.fate.expect("publisher_reset")
 			_ = f.fs.Reset(code)
 			continue
 		}
@@ -247,15 +253,21 @@ func (st *stream) finish(err error, code uint64) {
 
 // addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu.
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
-	s.opened.Add(1)
-	s.fast.Add(1)
+	if _, dropped := fs.Dropped(); !dropped {
+		s.opened.Add(1)
+		s.fast.Add(1)
+	}
 	if s.leaving || !s.wants(st.header.Group) {
 		// The datapath opened it before it knew.
 		_ = fs.Reset(codeCancelled)
 		return
 	}
-	f := fastSender{s: s, fs: fs}
-	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil {
+	f := fastSender{s: s, fs: fs, fate: &fate{}, rank: s.importance(st)}
+	f.follow(st)
+	if age := s.peer.regulator.maxAge(f.rank); age > 0 {
+		fs.SetDeadline(time.Now().Add(age), codeDeliveryTimeout)
+	}
+	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil && !errors.Is(err, quicadapt.ErrDropped) {
 		st.failFast(f, err)
 		return
 	}
@@ -267,7 +279,7 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 // expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
 func (st *stream) expireFast(f fastSender) {
 	f.s.track.mu.Lock()
-	timeout := f.s.timeout
+	timeout := f.s.usefulFor(st)
 	f.s.track.mu.Unlock()
 	if timeout == 0 {
 		return
@@ -277,9 +289,13 @@ func (st *stream) expireFast(f fastSender) {
 
 // failFast gives a fast stream up.
 func (st *stream) failFast(f fastSender, err error) {
-	if errors.Is(err, quicadapt.ErrBehind) {
+	switch {
+	case errors.Is(err, quicadapt.ErrBehind):
 		st.track.relay.counts.add("too_far_behind", 1)
+		f.fate.expect("too_far_behind")
 		_ = f.fs.Reset(codeDeliveryTimeout)
+	case errors.Is(err, quicadapt.ErrDropped):
+		return // it is closed when the publisher's stream ends, and so long the datapath drops the rest of it
 	}
 	f.s.lost.Add(1)
 	st.mu.Lock()
@@ -312,6 +328,7 @@ func (st *stream) drop(s *subscriber) {
 	st.mu.Unlock()
 	st.grown.Broadcast()
 	for _, f := range fast {
+		f.fate.expect("unwanted")
 		_ = f.fs.Reset(codeCancelled)
 	}
 	for _, w := range idle {

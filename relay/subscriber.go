@@ -53,6 +53,9 @@ type subscriber struct {
 	bound    bool // the datapath was asked to serve it
 	client   datapath.ClientID
 
+	ledger ledger
+	cut    atomic.Uint64 // 1 + the newest group of which the policy wants no more sent
+
 	opened, fast, slow, bytes, datagrams, forwarded, lost atomic.Uint64 // see SubscriberStats
 }
 
@@ -243,6 +246,7 @@ func (s *subscriber) remove() {
 	}
 	was := s.bound
 	t.mu.Unlock()
+	s.ledger.merge(&s.peer.ledger)
 	if next != nil && was {
 		select {
 		case <-next.accepted:

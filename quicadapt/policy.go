@@ -1,0 +1,135 @@
+package quicadapt
+
+import (
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// codeTooLate is MoQ's stream reset code DELIVERY_TIMEOUT (draft-ietf-moq-transport-16, section 10.4.3): what the policy drops in
+// the middle would come too late.
+const codeTooLate = 0x2
+
+// Outcome is how a fast stream ended for the client.
+type Outcome struct {
+	// Delivered says that the client has acknowledged all of it.
+	Delivered bool
+	// Dropped is the policy's reason, if it dropped the stream, and Begun whether the client knew of it and it was reset.
+	Dropped datapath.Reason
+	Begun   bool
+	// Code is what the stream was reset with otherwise, and Stopped whether that was the client's wish.
+	Code    uint64
+	Stopped bool
+}
+
+// OnEnd has f called once the stream has ended for the client, on the boundary's goroutine, which must not be kept. It is not called
+// if the connection ends first. To be called before anything is written.
+func (s *FastStream) OnEnd(f func(Outcome)) {
+	s.c.mu.Lock()
+	s.onEnd = f
+	s.c.mu.Unlock()
+}
+
+// Dropped returns the policy's reason, if it has dropped the stream.
+func (s *FastStream) Dropped() (r datapath.Reason, ok bool) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.dropped, s.dropped != datapath.Forwarded
+}
+
+// cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
+func (s *FastStream) cut(r datapath.Reason) {
+	if s.done || s.reset {
+		return
+	}
+	s.dropped = r
+	s.resetLocked(codeTooLate)
+	s.c.b.wake()
+}
+
+// outcome says how a stream that is done ended.
+func (s *FastStream) outcome() Outcome {
+	return Outcome{Delivered: !s.reset && !s.unborn, Dropped: s.dropped, Begun: !s.unborn, Code: s.code, Stopped: s.stopped}
+}
+
+// SetPolicy makes p the policy by which the datapath admits media for the client, or says why it cannot be. It may be called
+// before the connection has joined.
+func (c *Conn) SetPolicy(p *datapath.Policy) error {
+	x := c.c
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.space.SetPolicy(p); err != nil {
+		return err
+	}
+	x.policy = *p
+	return nil
+}
+
+// PolicyVersion names the policy in use, as in the datapath's records.
+func (c *Conn) PolicyVersion() uint32 {
+	c.c.mu.Lock()
+	defer c.c.mu.Unlock()
+	return c.c.space.PolicyVersion()
+}
+
+// Admit has the policy decide on media that userspace would send with quic-go, and draws what is admitted from the plan when it is sent.
+func (c *Conn) Admit(o *datapath.Offer) (r datapath.Reason, cut bool) {
+	c.c.mu.Lock()
+	defer c.c.mu.Unlock()
+	return c.c.space.Admit(c.c.space.Now(), o)
+}
+
+// Path is what is known of the path to a client.
+type Path struct {
+	Rate          uint64 // bytes per second that congestion control allows: a window per RTT, or what it paces at if that is less; 0: unknown
+	Window        uint64 // bytes, as what follows
+	InFlight      uint64
+	Sent          uint64 // by anybody, so far
+	Lost          uint64 // media packets declared lost, so far
+	Backlog       uint64 // of fast streams, waiting to be sent for the first time or again
+	SmoothedRTT   time.Duration
+	MinRTT        time.Duration
+	Plan          time.Duration // how far ahead of now the plan is filled
+	UnackedStream int           // fast streams in progress
+}
+
+// Path returns what is known of the path now. It takes time that grows with the streams in progress.
+func (c *Conn) Path() Path {
+	x := c.c
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p := Path{Sent: x.space.Sent(), Lost: x.stats.LostPackets, UnackedStream: len(x.streams)}
+	if now, at := x.space.Now(), x.space.PlanTime(); at > now {
+		p.Plan = time.Duration(at - now)
+	}
+	for _, s := range x.streams {
+		if !s.reset && !s.done {
+			p.Backlog += s.end - min(s.end, s.sent.size())
+		}
+	}
+	if x.loss == nil {
+		return p
+	}
+	p.Window, p.InFlight = x.loss.Window(), x.loss.InFlight()
+	p.SmoothedRTT, p.MinRTT = durationOf(x.loss.RTT.Smoothed), durationOf(x.loss.RTT.Min)
+	if p.SmoothedRTT > 0 {
+		p.Rate = uint64(float64(p.Window) / p.SmoothedRTT.Seconds())
+	}
+	if r := x.loss.Rate(); r > 0 && r < p.Rate {
+		p.Rate = r
+	}
+	return p
+}
+
+// tellWaiting tells the datapath how important the media are that wait in userspace for the budget: what is not more important
+// waits behind them. The caller holds mu.
+func (c *conn) tellWaiting() {
+	waiting := uint32(datapath.NothingWaits)
+	if len(c.need) > 0 {
+		waiting = uint32(c.need[0].rank)
+	}
+	if waiting != c.waiting {
+		c.waiting = waiting
+		c.space.SetWaiting(waiting)
+	}
+}

@@ -1,0 +1,134 @@
+package relay
+
+import (
+	"maps"
+	"sync"
+)
+
+// Tally says what became of the streams and datagrams that a subscription selected: each is open, or ended in exactly one way.
+//
+//	Published = Delivered + Dropped (all reasons) + Reset (all reasons) + Open
+//
+// A stream is delivered when the subscriber has acknowledged all of it, on the fast path, and when QUIC has taken all of it on the
+// slow path; a datagram when it was sent. Dropped is what the subscriber never saw anything of, Reset what was begun. The reasons
+// are those of datapath.Reason that begin with drop_, and of Stats.Reasons.
+type Tally struct {
+	Published, Delivered, Open uint64
+	Dropped, Reset             map[string]uint64 `json:",omitempty"`
+}
+
+// add adds the counts of another tally.
+func (t *Tally) add(o *Tally) {
+	t.Published += o.Published
+	t.Delivered += o.Delivered
+	t.Open += o.Open
+	for why, n := range o.Dropped {
+		count(&t.Dropped, why, n)
+	}
+	for why, n := range o.Reset {
+		count(&t.Reset, why, n)
+	}
+}
+
+func count(m *map[string]uint64, why string, n uint64) {
+	if *m == nil {
+		*m = make(map[string]uint64)
+	}
+	(*m)[why] += n
+}
+
+// ledger has a tally for each priority of the publisher.
+type ledger struct {
+	mu   sync.Mutex
+	of   map[uint8]*Tally
+	into *ledger // it has been merged into: what ends later ends there
+}
+
+func (l *ledger) tally(priority uint8) *Tally {
+	t := l.of[priority]
+	if t == nil {
+		if l.of == nil {
+			l.of = make(map[uint8]*Tally)
+		}
+		t = &Tally{}
+		l.of[priority] = t
+	}
+	return t
+}
+
+// published notes that something begins that the subscription selected.
+func (l *ledger) published(priority uint8) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tally(priority)
+	t.Published++
+	t.Open++
+}
+
+func (l *ledger) delivered(priority uint8) {
+	l.end(priority, func(t *Tally) { t.Delivered++ })
+}
+
+func (l *ledger) dropped(priority uint8, why string) {
+	l.end(priority, func(t *Tally) { count(&t.Dropped, why, 1) })
+}
+
+func (l *ledger) reset(priority uint8, why string) {
+	l.end(priority, func(t *Tally) { count(&t.Reset, why, 1) })
+}
+
+func (l *ledger) end(priority uint8, how func(*Tally)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.into != nil {
+		l.into.end(priority, how)
+		return
+	}
+	if t := l.tally(priority); t.Open > 0 { // or it was settled
+		t.Open--
+		how(t)
+	}
+}
+
+// settle ends all that is open for a reason.
+func (l *ledger) settle(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.of {
+		if t.Open > 0 {
+			count(&t.Reset, why, t.Open)
+			t.Open = 0
+		}
+	}
+}
+
+// merge makes l part of another ledger.
+func (l *ledger) merge(into *ledger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.into != nil {
+		return
+	}
+	into.mu.Lock()
+	for priority, t := range l.of {
+		into.tally(priority).add(t)
+	}
+	into.mu.Unlock()
+	l.of, l.into = nil, into
+}
+
+// snapshot returns a copy of the tallies, nil if there is none.
+func (l *ledger) snapshot() map[uint8]Tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.of) == 0 {
+		return nil
+	}
+	m := make(map[uint8]Tally, len(l.of))
+	for priority, t := range l.of {
+		c := *t
+		c.Dropped, c.Reset = maps.Clone(t.Dropped), maps.Clone(t.Reset)
+		m[priority] = c
+	}
+	return m
+}

@@ -1,0 +1,81 @@
+package heuristic
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+func TestNames(t *testing.T) {
+	for _, n := range Names() {
+		h, err := New(n)
+		if err != nil || h.Name() != n {
+			t.Errorf("New(%q) is %v, %v", n, h, err)
+		}
+	}
+	if _, err := New(Default); err != nil {
+		t.Error(err)
+	}
+	if _, err := New("nonsense"); err == nil || !strings.Contains(err.Error(), strings.Join(Names(), ", ")) {
+		t.Errorf("an unknown name: %v; want what there is", err)
+	}
+	if Register(Default, nil) == nil || Register("", nil) == nil {
+		t.Error("a name that is taken, or none, can be registered")
+	}
+}
+
+// TestMeter: a second of two classes, one of which the policy drops.
+func TestMeter(t *testing.T) {
+	var m Meter
+	var v View
+	for i := range uint64(100) {
+		v.Now += 10 * time.Millisecond
+		reason := datapath.Forwarded
+		if i >= 50 {
+			reason = datapath.ReasonDropReserve
+		}
+		m.Offer(v.Now, 20, i/50, 1000+i/2, 600, reason) // two frames a stream
+		if i%50 == 0 {
+			m.Offer(v.Now, 10, i/50, i, 6000, datapath.ReasonPaced)
+		}
+	}
+	m.View(&v)
+	if len(v.Classes) != 2 {
+		t.Fatalf("classes are %+v", v.Classes)
+	}
+	key, rest := v.Classes[0], v.Classes[1]
+	if want := (Count{12000, 2}); key.Importance != 10 || key.Offered != want || key.Admitted != want || key.Peak != 6000 || key.Group != 6000 {
+		t.Errorf("key frames are %+v", key)
+	}
+	if rest.Offered != (Count{60000, 50}) || rest.Admitted != (Count{30000, 25}) || rest.Dropped != (Count{30000, 25}) || rest.Peak != 1200 || rest.Group != 30000 {
+		t.Errorf("the rest is %+v", rest)
+	}
+	if rest.Rate < 55000 || rest.Rate > 65000 {
+		t.Errorf("rate is %d, 60000 bytes were offered in the one second that there was", rest.Rate)
+	}
+	v.Now += 100 * time.Millisecond
+	m.View(&v)
+	if v.Classes[0].Offered != (Count{}) || v.LastInterval != 100*time.Millisecond {
+		t.Errorf("a view later: %+v", v)
+	}
+	v.Now += time.Minute
+	if m.View(&v); len(v.Classes) != 0 {
+		t.Errorf("a minute later: %+v", v.Classes)
+	}
+}
+
+func TestMeterDoesNotAllocate(t *testing.T) {
+	var m Meter
+	var v View
+	m.Offer(0, 0, 0, 0, 1, 0)
+	m.View(&v)
+	var i uint64
+	if n := testing.AllocsPerRun(1000, func() {
+		i++
+		m.Offer(time.Duration(i)*time.Millisecond, uint16(i%100), i, i, 1000, 0)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

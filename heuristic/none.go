@@ -1,0 +1,29 @@
+package heuristic
+
+import (
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// TailDrop is "none": what a queue does that knows nothing of its packets. Whatever comes while a queue's worth of bytes is
+// ahead is dropped, a stream in its middle too.
+//
+// It is the baseline. Use it to see what a heuristic gains.
+type TailDrop struct {
+	Queue time.Duration // how much may be ahead, at the path's rate; default 250 ms
+}
+
+func (t *TailDrop) Name() string { return "none" }
+
+func (t *TailDrop) Policy(v *View) datapath.Policy {
+	queue := t.Queue
+	if queue == 0 {
+		queue = 250 * time.Millisecond
+	}
+	p, ok := plan(v, queue)
+	if ok {
+		p.Bands = []datapath.Band{{UpTo: datapath.MaxImportance}}
+	}
+	return p
+}

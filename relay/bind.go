@@ -93,6 +93,7 @@ func (t *track) bindSubscriber(s *subscriber) {
 	}
 	s.bound, s.client = true, client
 	t.mu.Unlock()
+	s.peer.regulate()
 	set := &sub
 	if !ok { // paused meanwhile
 		set = nil

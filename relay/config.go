@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
 )
@@ -60,6 +61,13 @@ type Config struct {
 	CacheBytes int64
 	// CacheAge is how long an object is held at most; default 30 s.
 	CacheAge time.Duration
+	// Heuristic makes the heuristic of a client, which says what is dropped when the client's path cannot carry all of it; nil: nothing
+	// is dropped, and what a path cannot carry waits, up to MaxBacklog. It works where there is a datapath.
+	Heuristic func() heuristic.Heuristic
+	// Playout is after what time an object that has not arrived is of no use to subscribers, as heuristics are told; default 1 s.
+	Playout time.Duration
+	// OnPolicy is called with each policy that a client is given, and its version as in the datapath's records. Default: nothing.
+	OnPolicy func(client net.Addr, version uint32, p datapath.Policy)
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
 }
@@ -118,6 +126,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxFastStreams = or(c.MaxFastStreams, 4096)
 	c.WriteTimeout = or(c.WriteTimeout, 10*time.Second)
 	c.SetupTimeout = or(c.SetupTimeout, 10*time.Second)
+	c.Playout = or(c.Playout, time.Second)
 	c.CacheBytes = or(c.CacheBytes, 64<<20)
 	if c.CacheAge <= 0 {
 		c.CacheAge = 30 * time.Second

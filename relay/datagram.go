@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/quicadapt"
@@ -57,35 +58,44 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 		t.content, t.largest = true, l
 	}
 	for _, s := range t.subs {
-		if s.bound && s.peer.fast.DatagramForwarded(t.upstream, d) {
-			s.datagrams.Add(1)
-			s.forwarded.Add(1)
+		rank, what, taken := datapath.Importance(s.priority, o.Priority), datapath.Forwarded, false
+		if s.bound {
+			what, taken = s.peer.fast.DatagramTaken(t.upstream, d)
+		}
+		if !taken && (s.leaving || !s.wants(o.Group) || l.Less(s.start)) {
 			continue
 		}
-		if s.leaving || !s.wants(o.Group) || l.Less(s.start) {
+		s.peer.regulator.measure(rank, o.Group, 1<<63|d.PacketNumber<<8^d.Index, len(d.Data), what)
+		s.ledger.published(o.Priority)
+		switch {
+		case taken && what == datapath.Forwarded:
+			s.datagrams.Add(1)
+			s.forwarded.Add(1)
+			s.ledger.delivered(o.Priority)
+			continue
+		case taken:
+			s.lost.Add(1)
+			s.ledger.dropped(o.Priority, what.String())
 			continue
 		}
 		select {
 		case <-s.accepted:
 			s.sendDatagram(d.Data, o)
 		default:
-			s.lost.Add(1)
-			t.relay.counts.add("datagram_too_early", 1)
+			s.loseDatagram(o.Priority, "datagram_too_early")
 		}
 	}
 }
 
 // sendDatagram queues a datagram for the subscriber's peer. It needs track.mu.
 func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
-	counts := &s.track.relay.counts
 	var b []byte
 	if from, to := s.track.publisher.draft, s.peer.draft; from == to {
 		b = wire.RewriteDatagramAlias(make([]byte, 0, len(data)+8), data, o, s.alias)
 	} else {
 		var err error
 		if b, err = transcodeDatagram(o, s.alias, from, to); err != nil {
-			counts.add("malformed_extensions", 1)
-			s.lost.Add(1)
+			s.loseDatagram(o.Priority, "malformed_extensions")
 			return
 		}
 	}
@@ -97,9 +107,15 @@ func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
 	select {
 	case queue <- outDatagram{s, b, o.Priority, due}:
 	default:
-		counts.add("datagram_queue_full", 1)
-		s.lost.Add(1)
+		s.loseDatagram(o.Priority, "datagram_queue_full")
 	}
+}
+
+// loseDatagram counts a datagram that is not sent.
+func (s *subscriber) loseDatagram(priority uint8, why string) {
+	s.lost.Add(1)
+	s.ledger.dropped(priority, why)
+	s.track.relay.counts.add(why, 1)
 }
 
 // transcodeDatagram writes a datagram in another draft.
@@ -143,8 +159,7 @@ func (p *peer) sendDatagrams() {
 		select {
 		case d := <-p.datagrams:
 			if !d.due.IsZero() && time.Now().After(d.due) {
-				p.relay.counts.add("delivery_timeout", 1)
-				d.s.lost.Add(1)
+				d.s.loseDatagram(d.priority, "delivery_timeout")
 				continue
 			}
 			send := p.session.SendDatagram
@@ -157,12 +172,11 @@ func (p *peer) sendDatagrams() {
 			case err == nil:
 				d.s.datagrams.Add(1)
 				d.s.bytes.Add(uint64(len(d.b)))
+				d.s.ledger.delivered(d.priority)
 			case errors.As(err, &size):
-				p.relay.counts.add("datagram_too_large", 1)
-				d.s.lost.Add(1)
+				d.s.loseDatagram(d.priority, "datagram_too_large")
 			default:
-				p.relay.counts.add("datagram_not_sent", 1)
-				d.s.lost.Add(1)
+				d.s.loseDatagram(d.priority, "datagram_not_sent")
 			}
 		case <-p.conn.Context().Done():
 			return

@@ -42,6 +42,7 @@ type ledger struct {
 	mu   sync.Mutex
 	of   map[uint8]*Tally
 	into *ledger // it has been merged into: what ends later ends there
+	over string  // why nothing is open any more, once it was settled
 }
 
 func (l *ledger) tally(priority uint8) *Tally {
@@ -60,9 +61,15 @@ func (l *ledger) tally(priority uint8) *Tally {
 func (l *ledger) published(priority uint8) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := l.tally(priority)
-	t.Published++
-	t.Open++
+	t := &Tally{Published: 1, Open: 1}
+	if l.over != "" {
+		t.close(l.over)
+	}
+	if l.into != nil {
+		l.into.take(map[uint8]*Tally{priority: t})
+		return
+	}
+	l.tally(priority).add(t)
 }
 
 func (l *ledger) delivered(priority uint8) {
@@ -90,15 +97,20 @@ func (l *ledger) end(priority uint8, how func(*Tally)) {
 	}
 }
 
-// settle ends all that is open for a reason.
+// settle ends all that is open for a reason, and all that is published afterwards.
 func (l *ledger) settle(why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.over = why
 	for _, t := range l.of {
-		if t.Open > 0 {
-			count(&t.Reset, why, t.Open)
-			t.Open = 0
-		}
+		t.close(why)
+	}
+}
+
+func (t *Tally) close(why string) {
+	if t.Open > 0 {
+		count(&t.Reset, why, t.Open)
+		t.Open = 0
 	}
 }
 
@@ -109,12 +121,25 @@ func (l *ledger) merge(into *ledger) {
 	if l.into != nil {
 		return
 	}
-	into.mu.Lock()
-	for priority, t := range l.of {
-		into.tally(priority).add(t)
-	}
-	into.mu.Unlock()
+	into.take(l.of)
 	l.of, l.into = nil, into
+}
+
+func (l *ledger) take(of map[uint8]*Tally) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over != "" {
+		for _, t := range of {
+			t.close(l.over)
+		}
+	}
+	if l.into != nil {
+		l.into.take(of)
+		return
+	}
+	for priority, t := range of {
+		l.tally(priority).add(t)
+	}
 }
 
 // snapshot returns a copy of the tallies, nil if there is none.

@@ -35,6 +35,7 @@ type fastConn interface {
 	SetPolicy(*datapath.Policy) error
 	Admit(*datapath.Offer) (r datapath.Reason, cut bool)
 	Path() quicadapt.Path
+	PolicyVersion() uint32
 }
 
 var (

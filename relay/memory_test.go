@@ -38,7 +38,7 @@ func TestCacheChargesChunks(t *testing.T) {
 // are remembered that have not been sent.
 func TestDeadlinesAreForgotten(t *testing.T) {
 	st := heldStream(cache.New[body](1, time.Minute))
-	w := &sender{s: &subscriber{timeout: time.Hour}, st: st, at: cursor{st.tail, 0}}
+	w := &sender{s: &subscriber{peer: &peer{}, timeout: time.Hour}, st: st, at: cursor{st.tail, 0}}
 	w.ctx, w.cancel = context.WithCancelCause(t.Context())
 	st.senders = append(st.senders, w)
 	st.lastAt = time.Now()

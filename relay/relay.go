@@ -27,6 +27,8 @@ type Relay struct {
 	counts  counts
 	up      *upstream // nil: none
 
+	ended ledger // of the media of sessions that ended
+
 	mu         sync.Mutex
 	stopped    bool
 	peers      map[*peer]struct{}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
@@ -32,6 +33,7 @@ type sender struct {
 	out        *quic.SendStream  // once open
 
 	// Guarded by st.mu.
+	rank       uint16 // datapath.Importance
 	owed, paid int
 	passed     uint64     // offset in the publisher's stream up to which everything has been sent
 	due        []deadline // of objects that have not been sent whole; only with a delivery timeout
@@ -51,11 +53,12 @@ func (st *stream) expect(o *wire.Object, at cursor) {
 	defer st.mu.Unlock()
 	end := st.base + uint64(at.off) + o.PayloadLen
 	for _, w := range st.senders {
-		if w.s.timeout == 0 || w.at.chunk == nil {
+		useful := w.s.usefulFor(st)
+		if useful == 0 || w.at.chunk == nil {
 			continue
 		}
 		w.settle() // the timeout may be long, and the objects many
-		w.due = append(w.due, deadline{end, st.lastAt.Add(w.s.timeout)})
+		w.due = append(w.due, deadline{end, st.lastAt.Add(useful)})
 		if w.expiry == nil {
 			w.expiry = time.AfterFunc(time.Until(w.due[0].at), w.expire)
 		}
@@ -93,9 +96,11 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 	if int(s.waiting.Load()) >= r.cfg.MaxStreams {
 		r.counts.add("too_many_streams", 1)
 		s.lost.Add(1)
+		s.ledger.published(st.header.Priority)
+		s.ledger.dropped(st.header.Priority, "too_many_streams")
 		return
 	}
-	w := &sender{s: s, st: st}
+	w := &sender{s: s, st: st, rank: s.importance(st)}
 	w.ctx, w.cancel = context.WithCancelCause(s.sending)
 	if transcode {
 		w.transcoder = &transcoder{from: st.track.publisher.draft, to: s.peer.draft}
@@ -117,6 +122,7 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 	w.passed = uint64(st.header.Len)
 	st.senders = append(st.senders, w)
 	st.mu.Unlock()
+	s.ledger.published(st.header.Priority)
 	w.open()
 	go w.run()
 }
@@ -149,6 +155,7 @@ func (st *stream) activate(o *wire.Object, at cursor) {
 		w.first, w.subgroup, w.objects, w.at = &first, subgroup, st.objects, at
 		w.passed = st.base + uint64(at.off)
 		st.senders = append(st.senders, w)
+		w.s.ledger.published(st.header.Priority)
 		w.open()
 		go w.run()
 		return true
@@ -158,6 +165,7 @@ func (st *stream) activate(o *wire.Object, at cursor) {
 // owe notes n more bytes that the sender has to send. It needs st.mu.
 func (w *sender) owe(n int) {
 	w.owed += n
+	w.s.peer.regulator.offer(w.rank, w.st, n, datapath.Forwarded)
 	if w.s.backlog.Add(int64(n)) > int64(w.st.track.relay.cfg.MaxBacklog) {
 		w.cancel(errBehind)
 	}
@@ -228,27 +236,48 @@ func (w *sender) run() {
 	if err != nil {
 		w.out.CancelWrite(quic.StreamErrorCode(resetCode(err)))
 		w.lose(err)
+		return
 	}
+	w.s.ledger.delivered(w.st.header.Priority)
 }
 
 // lose counts a stream that did not arrive whole.
 func (w *sender) lose(err error) {
+	why, counted := w.loss(err)
+	if w.out == nil {
+		w.s.ledger.dropped(w.st.header.Priority, why)
+	} else {
+		w.s.ledger.reset(w.st.header.Priority, why)
+	}
 	if cause := context.Cause(w.ctx); w.s.ctx.Err() != nil || errors.Is(cause, errUnwanted) {
 		return // the subscriber has left, or does not want it any more: nothing is lost
 	}
 	w.s.lost.Add(1)
-	counts := &w.st.track.relay.counts
-	var remote *quic.StreamError
-	switch {
-	case errors.Is(context.Cause(w.ctx), errExpired):
-		counts.add("delivery_timeout", 1)
-	case errors.Is(err, errBehind) || errors.Is(context.Cause(w.ctx), errBehind):
-		counts.add("too_far_behind", 1)
-	case errors.As(err, &remote) && remote.Remote:
-		counts.add("subscriber_stopped", 1)
-	case errors.Is(err, errMalformedExtensions):
-		counts.add("malformed_extensions", 1)
+	if counted {
+		w.st.track.relay.counts.add(why, 1)
 	}
+}
+
+// loss names why a stream did not arrive whole, and says whether that is among the relay's reasons.
+func (w *sender) loss(err error) (why string, counted bool) {
+	cause := context.Cause(w.ctx)
+	var remote *quic.StreamError
+	var reset resetError
+	switch {
+	case errors.Is(cause, errExpired):
+		return "delivery_timeout", true
+	case errors.Is(err, errBehind) || errors.Is(cause, errBehind):
+		return "too_far_behind", true
+	case errors.As(err, &remote) && remote.Remote:
+		return "subscriber_stopped", true
+	case errors.Is(err, errMalformedExtensions):
+		return "malformed_extensions", true
+	case errors.As(err, &reset):
+		return "publisher_reset", false // counted where it was read
+	case errors.Is(cause, errUnwanted), errors.Is(cause, errLeft):
+		return "unwanted", false
+	}
+	return "connection_closed", false
 }
 
 // resetError says that the publisher's stream ended without FIN.

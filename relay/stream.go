@@ -27,6 +27,9 @@ type chunk struct {
 	next *chunk
 }
 
+// key names a stream among those of all publishers.
+func (st *stream) key() uint64 { return uint64(st.track.upstream)<<48 ^ st.id }
+
 // cursor is a place in a stream.
 type cursor struct {
 	chunk *chunk

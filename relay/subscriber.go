@@ -216,6 +216,7 @@ func (s *subscriber) leave() {
 	t := s.track
 	t.unbindSubscriber(s)
 	s.cancel(errLeft)
+	s.ledger.merge(&s.peer.ledger)
 	t.mu.Lock()
 	streams := make([]*stream, 0, len(t.streams))
 	for st := range t.streams {
@@ -246,7 +247,6 @@ func (s *subscriber) remove() {
 	}
 	was := s.bound
 	t.mu.Unlock()
-	s.ledger.merge(&s.peer.ledger)
 	if next != nil && was {
 		select {
 		case <-next.accepted:

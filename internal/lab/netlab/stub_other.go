@@ -41,6 +41,14 @@ func (*Link) Lose(share float64) (*Loss, error) {
 	return nil, ErrNotSupported
 }
 
+// Limit returns ErrNotSupported.
+func (*Link) Limit(rate uint64) error {
+	if err := checkRate(rate); err != nil {
+		return err
+	}
+	return ErrNotSupported
+}
+
 // Dropped returns 0.
 func (*Loss) Dropped() (uint64, error) { return 0, nil }
 

@@ -17,8 +17,8 @@ type Tally struct {
 	Dropped, Reset             map[string]uint64 `json:",omitempty"`
 }
 
-// add adds the counts of another tally.
-func (t *Tally) add(o *Tally) {
+// Add adds the counts of another tally. t does not share maps with o afterwards, but does with earlier copies of itself.
+func (t *Tally) Add(o *Tally) {
 	t.Published += o.Published
 	t.Delivered += o.Delivered
 	t.Open += o.Open
@@ -69,7 +69,7 @@ func (l *ledger) published(priority uint8) {
 		l.into.take(map[uint8]*Tally{priority: t})
 		return
 	}
-	l.tally(priority).add(t)
+	l.tally(priority).Add(t)
 }
 
 func (l *ledger) delivered(priority uint8) {
@@ -138,7 +138,7 @@ func (l *ledger) take(of map[uint8]*Tally) {
 		return
 	}
 	for priority, t := range of {
-		l.tally(priority).add(t)
+		l.tally(priority).Add(t)
 	}
 }
 

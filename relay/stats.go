@@ -101,7 +101,7 @@ func (r *Relay) endedMedia() map[uint8]Tally {
 	var sum ledger
 	for _, l := range ledgers {
 		for priority, t := range l.snapshot() {
-			sum.tally(priority).add(&t)
+			sum.tally(priority).Add(&t)
 		}
 	}
 	return sum.snapshot()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/capture"
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
@@ -15,7 +16,11 @@ import (
 	"github.com/fastrelay/fastrelay/internal/media"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/quicadapt"
+	"github.com/fastrelay/fastrelay/relay"
 )
+
+// tailDrop is the heuristic that others are compared with: it looks at nothing but whether there is room.
+const tailDrop = "none"
 
 type demoCmd struct {
 	Datapath    string        `default:"auto" enum:"auto,ebpf,sim,none" help:"What forwards packets in the fast run: the kernel (ebpf: needs root), its simulation (sim), or nothing (none: only one run). auto takes ebpf where it can, otherwise sim."`
@@ -27,6 +32,8 @@ type demoCmd struct {
 	Cipher      string        `default:"" enum:",aead,null" help:"Packet protection of the fast run: aead or null (labs alone). Default: null with ebpf, which can do nothing else yet, and aead otherwise."`
 	Loss        float64       `default:"0" help:"Share of packets to lose at random between relay and subscribers, in each direction: 0 to 0.5 (default: ${default})."`
 	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
+	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
+	Heuristic   string        `placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: live with --rate, and otherwise nothing is dropped."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
 	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscriber put before the extension; with real packet protection the keys too, with the extension .keys."`
 }
@@ -40,6 +47,11 @@ checks that every object arrives unchanged, measures how long the relay takes, a
   sudo fastrelay demo -n 20           in the kernel, in network namespaces of its own
 
   fastrelay demo --loss 0.02 --delay 10ms --datapath=sim
+
+  fastrelay demo --rate 500kbit -n 1 --heuristic live
+
+--rate limits what reaches the subscribers. What is dropped then is no failure if the relay says why; the report has what became of the
+frames of each priority, and how many of those that arrived can be decoded.
 
 --loss loses packets in both directions between relay and subscribers, at the far end of the link, in every run. With ebpf that
 is a program of XDP, in the simulation a lossy path before the subscribers' sockets.
@@ -60,6 +72,14 @@ func (c *demoCmd) Validate() error {
 	}
 	if c.Delay < 0 || c.Delay > time.Second {
 		return fmt.Errorf("--delay must be 0 to 1s, not %v", c.Delay)
+	}
+	if c.Heuristic != "" {
+		if _, err := heuristic.New(c.Heuristic); err != nil {
+			return fmt.Errorf("--heuristic: %w", err)
+		}
+	}
+	if c.Datapath == datapathNone && (c.Rate > 0 || c.Heuristic != "") {
+		return errors.New("--rate and --heuristic need a datapath, which --datapath=none is not: use sim or ebpf")
 	}
 	if c.Delay > 0 && c.Datapath == datapathEBPF {
 		return errors.New("--delay is not available with --datapath=ebpf: use --datapath=sim")
@@ -86,16 +106,21 @@ func (c *demoCmd) chooseDemo() (name, why string) {
 
 // mode is how one run of the clip is relayed.
 type mode struct {
-	name     string
-	datapath string
-	cipher   string
+	name      string
+	datapath  string
+	cipher    string
+	heuristic string // empty: none, nothing is dropped
 }
 
 // modes returns the runs, the one that the report is about first.
-func modes(datapath, cipher string) []mode {
-	fast := mode{"fast", datapath, cipher}
-	aead, null := mode{"slow-aead", datapathNone, cipherAEAD}, mode{"slow-null", datapathNone, cipherNull}
+func (c *demoCmd) modes(datapath, cipher string) []mode {
+	fast := mode{"fast", datapath, cipher, c.Heuristic}
+	aead, null := mode{"slow-aead", datapathNone, cipherAEAD, ""}, mode{"slow-null", datapathNone, cipherNull, ""}
 	switch {
+	case c.Rate > 0 && c.Heuristic == tailDrop:
+		return []mode{fast}
+	case c.Rate > 0:
+		return []mode{fast, {"tail-drop", datapath, cipher, tailDrop}}
 	case datapath == datapathNone && cipher == cipherNull:
 		return []mode{null}
 	case datapath == datapathNone:
@@ -124,6 +149,7 @@ type trial struct {
 	upstream  *capture.Recording // at the publisher
 	down      *capture.Recording // at the subscribers
 	keylog    []byte
+	media     map[uint8]relay.Tally
 	lost      uint64 // packets, by --loss
 	port      uint16 // of the relay
 }
@@ -141,6 +167,9 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
+	if c.Rate > 0 && c.Heuristic == "" {
+		c.Heuristic = heuristic.Default
+	}
 	d := &demo{demoCmd: *c, app: a, clip: clip}
 	for _, t := range append(clip.Tracks, clip.CatalogTrack()) {
 		for i := range t.Objects {
@@ -151,7 +180,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	report := &demoReport{
 		Datapath: name, DatapathWhy: why, Cipher: cipher, Draft: c.Draft, Subscribers: c.Subscribers, Input: c.Input, Layout: c.Layout,
-		Loss: c.Loss, PathDelay: c.Delay.Microseconds(),
+		Loss: c.Loss, PathDelay: c.Delay.Microseconds(), Rate: uint64(c.Rate), Heuristic: c.Heuristic,
 		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
 	}
 	a.say("datapath %s, cipher %s, draft %d, %d subscribers; clip of %v, %d objects", name, cipher, c.Draft, c.Subscribers,
@@ -169,7 +198,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		defer closing(lab, &err)
 		try = lab.try
 	}
-	for _, m := range modes(name, cipher) {
+	for _, m := range c.modes(name, cipher) {
 		t, err := try(ctx, m)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")

@@ -10,6 +10,7 @@ import (
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
 	"github.com/fastrelay/fastrelay/internal/media"
+	"github.com/fastrelay/fastrelay/relay"
 )
 
 // evaluate turns what a run yielded into its report.
@@ -36,6 +37,10 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 	if own := shortHeaders(t.down, t.port); own > r.PacketsForwarded {
 		r.PacketsSlow = own - r.PacketsForwarded
 	}
+	r.Heuristic = m.heuristic
+	for _, l := range endpoint.Layers(t.published, t.received) {
+		r.Media = append(r.Media, mediaLayer{Layer: l, Relay: t.media[l.Priority]})
+	}
 	d.problems(r, t)
 	var err error
 	r.delays, err = delay.Analyze(&delay.Input{
@@ -53,6 +58,9 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 			continue
 		}
 		r.Files = append(r.Files, s.File)
+		if r.excused() > 0 {
+			continue // frames that others refer to may be missing
+		}
 		if err := verifyFile(ctx, s.File); err != nil {
 			r.Problems = append(r.Problems, oneLine(err))
 		}
@@ -69,8 +77,12 @@ func (d *demo) problems(r *demoRun, t *trial) {
 		}
 	}
 	add(c.Corrupt, "arrived changed")
-	add(c.Missing, "are missing")
-	add(c.Reset, "were on streams that were reset")
+	if m := r.excused(); m > 0 && d.Layout == "per-frame" {
+		add(c.Missing+c.Reset-min(m, c.Missing+c.Reset), "did not arrive without a reason to drop them")
+	} else if m == 0 {
+		add(c.Missing, "are missing")
+		add(c.Reset, "were on streams that were reset")
+	}
 	add(c.Duplicate, "arrived more than once")
 	add(c.Unexpected, "arrived that were not sent, or not to that subscriber")
 	add(d.objects-c.Published, "of the clip were not published")
@@ -158,4 +170,37 @@ func (r *demoReport) problems() string {
 		out = append(out[:most], fmt.Sprintf("and %d more", len(out)-most))
 	}
 	return strings.Join(out, "; ")
+}
+
+// excused returns how many streams the relay did not deliver whole by its policy, or since they came too late.
+func (r *demoRun) excused() (n int) {
+	for i := range r.Media {
+		for _, ended := range []map[string]uint64{r.Media[i].Relay.Dropped, r.Media[i].Relay.Reset} {
+			for why, m := range ended {
+				if strings.HasPrefix(why, "drop_") || why == "delivery_timeout" {
+					n += int(m)
+				}
+			}
+		}
+	}
+	return n
+}
+
+// becameOf returns what became of all streams of a relay's subscriptions, by priority.
+func becameOf(s *relay.Stats) map[uint8]relay.Tally {
+	sum := make(map[uint8]relay.Tally)
+	add := func(m map[uint8]relay.Tally) {
+		for priority, t := range m {
+			all := sum[priority]
+			all.Add(&t)
+			sum[priority] = all
+		}
+	}
+	add(s.Ended)
+	for i := range s.Tracks {
+		for j := range s.Tracks[i].Subscribers {
+			add(s.Tracks[i].Subscribers[j].Media)
+		}
+	}
+	return sum
 }

@@ -67,6 +67,11 @@ func newDemoLab(ctx context.Context, d *demo) (*demoLab, error) {
 	if l.lab, err = netlab.New(ctx, netlab.Options{}); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.dir))
 	}
+	if l.Rate > 0 {
+		if err := l.lab.Downstream.Limit(l.Rate.bytes()); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
 }
 
@@ -156,7 +161,7 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	if last.Stats != nil {
-		t.reasons, t.boundary = last.Stats.Reasons, last.Stats.Boundary
+		t.reasons, t.boundary, t.media = last.Stats.Reasons, last.Stats.Boundary, becameOf(last.Stats)
 	}
 	if loss != nil {
 		if t.lost, err = loss.Dropped(); err != nil {
@@ -182,6 +187,9 @@ func (l *demoLab) relayArgs(m mode, cert string) []string {
 	args := []string{
 		"relay", "--json", "--listen", fmt.Sprintf("0.0.0.0:%d", labPort), "--datapath", m.datapath, "--cipher", m.cipher,
 		"--write-cert", cert, "--log-level", l.level(), "--packet-size", labPacketSize,
+	}
+	if m.heuristic != "" {
+		args = append(args, "--heuristic", m.heuristic)
 	}
 	if m.datapath == datapathEBPF {
 		args = append(args, "--interface", l.lab.Upstream.Relay.Interface, "--interface", l.lab.Downstream.Relay.Interface)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/endpoint"
+	"github.com/fastrelay/fastrelay/internal/lab/netlab"
 	"github.com/fastrelay/fastrelay/internal/netsim"
 	"github.com/fastrelay/fastrelay/relay"
 )
@@ -43,8 +44,12 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
+	makes, err := heuristicNamed(m.heuristic)
+	if err != nil {
+		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+	}
 	r.relay, err = relay.New(relay.Config{
-		Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
+		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
 		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {
@@ -70,13 +75,17 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	tc.KeyLogWriter = keys
 	taps := make([]*tap, 1+d.Subscribers) // the publisher's first
 	var paths []*netsim.Shaped
+	var bottleneck *netsim.Bottleneck // of all subscribers
+	if d.Rate > 0 {
+		bottleneck = netsim.NewBottleneck(d.Rate.bytes(), netlab.QueueBytes(d.Rate.bytes()))
+	}
 	for i := range taps {
 		if taps[i], err = newTap(loopback); err != nil {
 			return nil, err
 		}
 		defer func() { _ = taps[i].Close() }() // its connection may have closed it
-		if i > 0 && (d.Loss > 0 || d.Delay > 0) {
-			paths = append(paths, taps[i].shape(netsim.Shape{Loss: d.Loss, Delay: d.Delay}, uint64(i)))
+		if i > 0 && (d.Loss > 0 || d.Delay > 0 || d.Rate > 0) {
+			paths = append(paths, taps[i].shape(netsim.Shape{Loss: d.Loss, Delay: d.Delay}, uint64(i), bottleneck))
 		}
 	}
 	dial := func(i int) endpoint.DialConfig {
@@ -89,7 +98,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, err
 	}
 	stats := r.relay.Stats()
-	t.reasons, t.boundary = stats.Reasons, stats.Boundary
+	t.reasons, t.boundary, t.media = stats.Reasons, stats.Boundary, becameOf(&stats)
 	for _, p := range paths {
 		t.lost += p.Dropped()
 	}

@@ -24,6 +24,9 @@ func (d *demo) print(r *demoReport) {
 	if f, s := r.RelayDelay.Fast, r.RelayDelay.Slow; f.N > 0 && s.N > 0 && f.P50 > 0 {
 		fmt.Fprintf(out, "\nmedian delay: %.1f µs with the fast path, %.1f µs without: %s\n", f.P50, s.P50, d.app.paint(bold, fmt.Sprintf("%.1f times", s.P50/f.P50)))
 	}
+	if r.Rate > 0 || r.Heuristic != "" {
+		d.printMedia(r)
+	}
 	if r.Loss > 0 || r.PathDelay > 0 {
 		fmt.Fprintf(out, "between relay and subscribers: %v of delay, %.3g %% loss, which took %d packets of the first run; %d packets of repairs\n",
 			d.Delay, 100*r.Loss, r.PacketsLost, r.Repairs)
@@ -50,11 +53,39 @@ func (d *demo) print(r *demoReport) {
 	for _, p := range r.Pcap {
 		fmt.Fprintf(out, "%s: packets of the first run\n", p)
 	}
-	if r.OK {
+	switch {
+	case r.OK && r.Runs[0].excused() > 0:
+		fmt.Fprintln(out, d.app.paint(green, "what arrived is unchanged, and the relay has a reason for everything that did not"))
+	case r.OK:
 		fmt.Fprintln(out, d.app.paint(green, "every object reached every subscriber unchanged"))
-	} else {
+	default:
 		fmt.Fprintln(out, d.app.paint(red, "not whole:"), r.problems())
 	}
+}
+
+// printMedia shows what became of the media of each priority.
+func (d *demo) printMedia(r *demoReport) {
+	out := d.app.out
+	if r.Rate > 0 {
+		fmt.Fprintf(out, "\nbottleneck before the subscribers: %v\n", bitRate(r.Rate))
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "run\theuristic\tpriority\texpected\tdelivered\tdecodable\tdropped\treset\t")
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		for _, l := range run.Media {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", run.Mode, run.Heuristic, l.Priority, l.Expected, l.Delivered, l.Decodable,
+				sum(l.Relay.Dropped), sum(l.Relay.Reset))
+		}
+	}
+	_ = w.Flush() // an error of standard output has no other place to go
+}
+
+func sum(m map[string]uint64) (n uint64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
 }
 
 // shortHeaders counts the packets of established connections (RFC 9000, section 17.3) that came from the relay.

@@ -4,6 +4,7 @@ import (
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/internal/lab/delay"
 	"github.com/fastrelay/fastrelay/quicadapt"
+	"github.com/fastrelay/fastrelay/relay"
 )
 
 // demoReport is what demo --json prints; docs/demo-json.md explains it. The counts are those of the run with the fast path
@@ -18,6 +19,8 @@ type demoReport struct {
 	Layout      string  `json:"layout"`
 	Loss        float64 `json:"loss"`
 	PathDelay   int64   `json:"path_delay_us"`
+	Rate        uint64  `json:"rate"` // bits per second, 0: no bottleneck
+	Heuristic   string  `json:"heuristic,omitempty"`
 
 	ObjectsPublished  int    `json:"objects_published"`
 	ObjectsExpected   int    `json:"objects_expected"`
@@ -70,6 +73,12 @@ func newRepairDelay(h *quicadapt.Histogram) repairDelay {
 // soonRTT is what is soon for a repair, in hundredths of the RTT: a loss is seen a little after one, in an acknowledgment of later packets.
 const soonRTT = 150
 
+// mediaLayer is what became of the media of one priority: objects as subscribers have them, streams as the relay has them.
+type mediaLayer struct {
+	endpoint.Layer
+	Relay relay.Tally `json:"relay"`
+}
+
 // demoRun is one run of the clip.
 type demoRun struct {
 	Mode             string             `json:"mode"` // fast, slow-aead or slow-null
@@ -89,6 +98,8 @@ type demoRun struct {
 	BytesMedia       uint64             `json:"bytes_media"` // of subscribed tracks, with their MoQ headers, that reached the subscribers
 	ForwardedShare   float64            `json:"forwarded_share"`
 	Reasons          map[string]uint64  `json:"reasons"`
+	Heuristic        string             `json:"heuristic,omitempty"`
+	Media            []mediaLayer       `json:"media"`
 	Delay            delay.Distribution `json:"relay_delay_us"`
 	Files            []string           `json:"files"`
 	Problems         []string           `json:"problems"` // why the run is not whole; empty if it is

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/fastrelay/fastrelay/heuristic"
+
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 )
@@ -59,7 +61,7 @@ func run(args []string, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "heuristics": strings.Join(heuristic.Names(), ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),
 	)

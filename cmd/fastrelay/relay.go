@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/relay"
 )
@@ -29,6 +30,7 @@ type relayCmd struct {
 	PacketSize    int           `placeholder:"BYTES" help:"Size of packets to a peer before path MTU discovery has found more, 1200 to 1452, where all paths are known to carry it. Default: 1280."`
 	CacheSize     int           `default:"64" placeholder:"MIB" help:"Memory for objects that are held to answer FETCH, in MiB; 0: none are held (default: ${default})."`
 	CacheAge      time.Duration `default:"30s" placeholder:"DURATION" help:"How long an object is held at most (default: ${default})."`
+	Heuristic     string        `default:"" placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: nothing is dropped; what a path cannot carry waits."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -131,6 +133,9 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	if c.CacheSize <= 0 {
 		cfg.CacheBytes = -1
 	}
+	if cfg.Heuristic, err = heuristicNamed(c.Heuristic); err != nil {
+		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+	}
 	if cfg.Upstream, err = c.upstream(); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}
@@ -142,6 +147,20 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 		Interfaces: r.backend.interfaces, Upstream: c.Upstream, Fingerprint: endpoint.Fingerprint(cert), Why: r.backend.why,
 	}
 	return r, nil
+}
+
+// heuristicNamed returns what makes heuristics of a name, nil for no name.
+func heuristicNamed(name string) (func() heuristic.Heuristic, error) {
+	if name == "" {
+		return nil, nil
+	}
+	if _, err := heuristic.New(name); err != nil {
+		return nil, fmt.Errorf("--heuristic: %w", err)
+	}
+	return func() heuristic.Heuristic {
+		h, _ := heuristic.New(name) // it was there just now
+		return h
+	}, nil
 }
 
 // certificate reads the certificate, or makes one for the socket's addresses.

@@ -43,9 +43,12 @@ func newTap(ip net.IP) (*tap, error) {
 	return &tap{udp: pc, inner: pc, local: pc.LocalAddr().(*net.UDPAddr).AddrPort()}, nil
 }
 
-// shape puts a path before the socket in each direction. It is to be called before the tap is used.
-func (t *tap) shape(s netsim.Shape, seed uint64) *netsim.Shaped {
-	shaped := netsim.NewShaped(t.udp, netsim.NewPath(s, 2*seed), netsim.NewPath(s, 2*seed+1))
+// shape puts a path before the socket in each direction, and what is received behind a bottleneck unless that is nil. It is to be called
+// before the tap is used.
+func (t *tap) shape(s netsim.Shape, seed uint64, b *netsim.Bottleneck) *netsim.Shaped {
+	down := netsim.NewPath(s, 2*seed+1)
+	down.Behind(b)
+	shaped := netsim.NewShaped(t.udp, netsim.NewPath(s, 2*seed), down)
 	t.inner = shaped
 	return shaped
 }

@@ -65,6 +65,7 @@ type Path struct {
 	bad   bool      // of Burst
 	free  time.Time // when the bottleneck has sent all that waits
 	last  time.Time // latest arrival of a packet that was not delayed out of order
+	neck  *Bottleneck
 }
 
 // NewPath returns a path whose chances are those of a seed.
@@ -96,6 +97,12 @@ func (p *Path) Send(size int, at time.Time) (arrivals []time.Time, fate Fate) {
 		}
 		p.free = p.free.Add(took)
 		at = p.free
+	}
+	if p.neck != nil {
+		var ok bool
+		if at, ok = p.neck.pass(size, at); !ok {
+			return nil, QueueFull
+		}
 	}
 	switch {
 	case lost < s.Loss:

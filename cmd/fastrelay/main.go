@@ -39,6 +39,7 @@ type cli struct {
 	Relay     relayCmd     `cmd:"" help:"Run a relay."`
 	Publish   publishCmd   `cmd:"" help:"Publish an MP4 file to a relay, in real time."`
 	Subscribe subscribeCmd `cmd:"" help:"Receive from a relay and write an MP4 file."`
+	Study     studyCmd     `cmd:"" help:"Simulate subscribers over bottlenecks, and compare what drop heuristics make of them."`
 	Check     checkCmd     `cmd:"" help:"Say what this machine can do, and why not more."`
 }
 
@@ -107,7 +108,7 @@ func oneLine(err error) string {
 func helpFor(args []string) string {
 	for _, a := range args {
 		switch a {
-		case "demo", "relay", "publish", "subscribe", "check":
+		case "demo", "relay", "publish", "subscribe", "study", "check":
 			return a + " "
 		}
 	}

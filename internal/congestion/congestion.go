@@ -12,18 +12,29 @@ package congestion
 type Packet struct {
 	Sent int64 // when, nanoseconds
 	Size int   // bytes of UDP payload
+	// How things stood when it was sent (draft-ietf-ccwg-bbr, section 4.1.2.1.2): bytes in flight, itself included, and all bytes that had been
+	// delivered and lost.
+	InFlight, Delivered, Lost uint64
+	// AppLimited says that the sender had used less than the window and the rate allow.
+	AppLimited bool
 }
 
 // Sample is what one ACK frame tells about the path, once all packets that it acknowledges have been told.
 type Sample struct {
 	// RTT, in nanoseconds; 0 if this ACK gave no sample. Smoothed and Min are always set once there was one.
 	RTT, Smoothed, Min int64
+	// AckDelay is how much of RTT the peer says it waited, in nanoseconds, at most its max_ack_delay.
+	AckDelay int64
 	// Delivered is the bytes that this ACK acknowledged, Total all so far.
 	Delivered, Total uint64
 	// Rate is the delivery rate in bytes per second since the newest packet acknowledged was sent, 0 if unknown. With
 	// AppLimited the path could have taken more.
 	Rate       uint64
 	AppLimited bool
+	// Newest is the packet that was sent last of those that this ACK acknowledges.
+	Newest Packet
+	// Lost is all bytes so far that OnLost told of.
+	Lost uint64
 	// InFlight is what is left in flight.
 	InFlight uint64
 }

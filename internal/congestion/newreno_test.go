@@ -6,7 +6,7 @@ const mss = 1200
 
 // full acknowledges one packet while the window is full.
 func full(c *NewReno, now, sent int64) {
-	c.OnAcked(now, Packet{sent, mss}, c.Window())
+	c.OnAcked(now, Packet{Sent: sent, Size: mss}, c.Window())
 }
 
 // TestInitialWindow: RFC 9002, section 7.2: ten datagrams, at most 14720 bytes or two datagrams, whichever is more.
@@ -70,17 +70,17 @@ func TestRecoveryPeriod(t *testing.T) {
 		full(c, 1, 1)
 	}
 	w := c.Window()
-	c.OnLost(100, Packet{50, mss})
+	c.OnLost(100, Packet{Sent: 50, Size: mss})
 	if c.Window() != w/2 {
 		t.Fatalf("window %d after a loss, want %d", c.Window(), w/2)
 	}
-	c.OnLost(110, Packet{60, mss})
-	c.OnLost(110, Packet{100, mss})
+	c.OnLost(110, Packet{Sent: 60, Size: mss})
+	c.OnLost(110, Packet{Sent: 100, Size: mss})
 	full(c, 110, 70)
 	if c.Window() != w/2 {
 		t.Fatalf("window %d in the recovery period, want %d", c.Window(), w/2)
 	}
-	c.OnLost(200, Packet{101, mss})
+	c.OnLost(200, Packet{Sent: 101, Size: mss})
 	if c.Window() != w/4 {
 		t.Fatalf("window %d after a loss in the next period, want %d", c.Window(), w/4)
 	}
@@ -89,7 +89,7 @@ func TestRecoveryPeriod(t *testing.T) {
 // TestCongestionAvoidance: one datagram for each window that is acknowledged (section 7.3.3).
 func TestCongestionAvoidance(t *testing.T) {
 	c := NewNewReno(mss, 0)
-	c.OnLost(1, Packet{0, mss})
+	c.OnLost(1, Packet{Sent: 0, Size: mss})
 	for range 5 {
 		w := c.Window()
 		for range (w + mss - 1) / mss {
@@ -105,18 +105,18 @@ func TestCongestionAvoidance(t *testing.T) {
 func TestUnderutilized(t *testing.T) {
 	c := NewNewReno(mss, 0)
 	w := c.Window()
-	c.OnAcked(2, Packet{1, mss}, w/2-1)
+	c.OnAcked(2, Packet{Sent: 1, Size: mss}, w/2-1)
 	if c.Window() != w {
 		t.Errorf("slow start grew a window of which less than half was used")
 	}
-	c.OnAcked(2, Packet{1, mss}, w/2)
+	c.OnAcked(2, Packet{Sent: 1, Size: mss}, w/2)
 	if c.Window() != w+mss {
 		t.Errorf("slow start did not grow a window of which half was used")
 	}
-	c.OnLost(3, Packet{1, mss})
+	c.OnLost(3, Packet{Sent: 1, Size: mss})
 	w = c.Window()
 	for range 100 {
-		c.OnAcked(5, Packet{4, mss}, w-3*mss)
+		c.OnAcked(5, Packet{Sent: 4, Size: mss}, w-3*mss)
 	}
 	if c.Window() != w {
 		t.Errorf("congestion avoidance grew a window that was not used")
@@ -127,13 +127,13 @@ func TestUnderutilized(t *testing.T) {
 func TestMinimumWindow(t *testing.T) {
 	c := NewNewReno(mss, 0)
 	for now := int64(1); now < 20; now++ {
-		c.OnLost(2*now, Packet{2*now - 1, mss})
+		c.OnLost(2*now, Packet{Sent: 2*now - 1, Size: mss})
 	}
 	if c.Window() != 2*mss {
 		t.Errorf("window %d after many losses, want %d", c.Window(), 2*mss)
 	}
 	c = NewNewReno(mss, 0)
-	c.OnLost(10, Packet{1, mss})
+	c.OnLost(10, Packet{Sent: 1, Size: mss})
 	threshold := c.Window()
 	c.OnPersistentCongestion(10)
 	if c.Window() != 2*mss {
@@ -162,7 +162,7 @@ func TestRate(t *testing.T) {
 func TestWindowIsBounded(t *testing.T) {
 	c := NewNewReno(mss, 0)
 	for range 40 {
-		c.OnAcked(2, Packet{1, maxWindow}, maxWindow)
+		c.OnAcked(2, Packet{Sent: 1, Size: maxWindow}, maxWindow)
 	}
 	if c.Window() > 2*maxWindow {
 		t.Errorf("window %d", c.Window())

@@ -1,7 +1,5 @@
 package recovery
 
-import "github.com/fastrelay/fastrelay/internal/congestion"
-
 // detect declares packets lost (RFC 9002, section 6.1), and works out when the time threshold strikes next.
 func (s *Sender[T]) detect(now int64) {
 	s.lossTime = 0
@@ -33,7 +31,8 @@ func (s *Sender[T]) lose(p *Packet[T], now int64) (persistent bool) {
 	s.land(p)
 	p.state = lost
 	if s.counts(p) && p.Kind != MTUProbe {
-		s.cc.OnLost(now, congestion.Packet{Sent: p.Sent, Size: p.Size})
+		s.lostBytes += uint64(p.Size)
+		s.cc.OnLost(now, p.told())
 		persistent = s.persists(p)
 	}
 	s.handler.OnLost(p)
@@ -86,6 +85,7 @@ func (s *Sender[T]) OnTimer(now int64) (probes int) {
 	}
 	if s.lossTime != 0 {
 		s.detect(now)
+		s.demand.room(now, s.inFlight, s.cc.Window())
 		s.trim()
 		return 0
 	}
@@ -114,5 +114,6 @@ func (s *Sender[T]) Lose(number uint64, now int64) bool {
 		s.cc.OnPersistentCongestion(now)
 		s.anewMin, s.runLast = true, 0
 	}
+	s.demand.room(now, s.inFlight, s.cc.Window())
 	return true
 }

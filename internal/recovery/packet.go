@@ -1,5 +1,7 @@
 package recovery
 
+import "github.com/fastrelay/fastrelay/internal/congestion"
+
 // Kind says what a packet is to recovery.
 type Kind uint8
 
@@ -34,12 +36,20 @@ type Packet[T any] struct {
 	Kind    Kind
 
 	state   state
-	limited bool // the sender had more room than it used when this was sent
+	limited bool // when this was sent, the sender used less than it might
 	// prev and next are the neighbours among the packets that are not acknowledged: number + 1, 0 for none.
 	prev, next uint64
-	// What had been delivered, and when, when it was sent, and the beginning of the flight that it belongs to.
-	delivered              uint64
-	deliveredAt, firstSent int64
+	// When it was sent: bytes in flight, itself included; what had been lost and delivered, and when the last was; the beginning of
+	// the flight that it belongs to.
+	inFlight, lost, delivered uint64
+	deliveredAt, firstSent    int64
+}
+
+// told is what congestion control learns of the packet.
+func (p *Packet[T]) told() congestion.Packet {
+	return congestion.Packet{
+		Sent: p.Sent, Size: p.Size, InFlight: p.inFlight, Delivered: p.delivered, Lost: p.lost, AppLimited: p.limited,
+	}
 }
 
 // Lost says whether the packet has been declared lost.

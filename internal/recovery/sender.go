@@ -52,6 +52,8 @@ type Sender[T any] struct {
 	delivered   uint64 // bytes
 	deliveredAt int64
 	flightSince int64 // when the first packet of the flight was sent
+	lostBytes   uint64
+	demand      demand
 }
 
 // New returns a Sender whose first number is first, on a path that cc controls.
@@ -80,10 +82,11 @@ func (s *Sender[T]) Add(number uint64, at int64, size int, kind Kind) *Packet[T]
 		if s.inFlight == 0 {
 			s.flightSince, s.deliveredAt = at, at
 		}
+		p.limited = s.demand.sent(at, size, s.inFlight, s.delivered, s.cc.Window(), s.Rate())
 		s.inFlight += uint64(size)
-		s.cc.OnSent(congestion.Packet{Sent: at, Size: size}, s.inFlight)
 		p.delivered, p.deliveredAt, p.firstSent = s.delivered, s.deliveredAt, s.flightSince
-		p.limited = s.inFlight+uint64(size) <= s.cc.Window()
+		p.inFlight, p.lost = s.inFlight, s.lostBytes
+		s.cc.OnSent(p.told(), s.inFlight)
 	}
 	s.eliciting++
 	if kind == Ours {
@@ -163,12 +166,15 @@ func (s *Sender[T]) OnAck(now int64, ranges []wire.AckRange, ackDelay int64) err
 	for _, n := range newly {
 		p := s.at(n)
 		if s.counts(p) {
-			s.cc.OnAcked(now, congestion.Packet{Sent: p.Sent, Size: p.Size}, before)
+			s.cc.OnAcked(now, p.told(), before)
 		}
 	}
 	s.backoff = 0
 	sample.InFlight, sample.Smoothed, sample.Min = s.inFlight, s.RTT.Smoothed, s.RTT.Min
+	sample.Lost = s.lostBytes
 	s.cc.OnAck(now, sample)
+	s.demand.acked(s.delivered)
+	s.demand.room(now, s.inFlight, s.cc.Window())
 	s.trim()
 	return nil
 }
@@ -203,6 +209,7 @@ func (s *Sender[T]) acknowledge(now int64, largest uint64, newly []uint64, ackDe
 		}
 		s.RTT.Sample(now-p.Sent, ackDelay)
 		sample.RTT = s.RTT.Latest
+		sample.AckDelay = max(min(ackDelay, s.RTT.MaxAckDelay, sample.RTT), 0)
 		if s.firstSample == 0 {
 			s.firstSample = now
 		}
@@ -212,7 +219,7 @@ func (s *Sender[T]) acknowledge(now int64, largest uint64, newly []uint64, ackDe
 		if d := max(newest.Sent-newest.firstSent, now-newest.deliveredAt); d > 0 {
 			sample.Rate = uint64(float64(s.delivered-newest.delivered) * 1e9 / float64(d))
 		}
-		sample.AppLimited = newest.limited
+		sample.AppLimited, sample.Newest = newest.limited, newest.told()
 	}
 	return sample
 }
@@ -248,7 +255,7 @@ func (s *Sender[T]) ChangePath(now int64, next uint64, cc congestion.Controller)
 	s.left += int64(s.inFlight)
 	s.inFlight = 0
 	s.firstOnPath = next
-	s.cc = cc
+	s.cc, s.demand = cc, demand{}
 	s.RTT = RTT{MaxAckDelay: s.RTT.MaxAckDelay, Confirmed: s.RTT.Confirmed}
 	s.backoff, s.firstSample, s.runLast = 0, 0, 0
 	s.detect(now) // the RTT is another

@@ -1,0 +1,171 @@
+package congestion
+
+// Scream is a controller for live media after SCReAM (RFC 8298, section 4.1.2): it keeps the queue at the bottleneck at a target by its
+// delay, whatever the media are. It differs where there are no one-way delays, and where several of its kind are to share a path:
+//
+//   - The queueing delay is the RTT, less what the peer waited, less the smallest such RTT (the RFC: one-way delay by timestamps).
+//   - The smallest RTT is that of the last 2.5 to 5 s. A flow that left no gap for so long makes one, as BBR does, but at multiples of 5 s of
+//     the clock: flows of one sender do so together, and one that came late learns how long the path is. Media have gaps.
+//   - Above the target the window becomes, once per round trip, what would have met half of it, by what was in flight then, and not less than 0.7 of
+//     what it was; below, it grows by a datagram per round trip of 40 ms, and by an eighth while there is hardly a queue (the RFC: both in proportion
+//     to the distance from the target, which does not make flows equal).
+//   - Growth needs a window of which half is used, as media come in bursts; there is no adaptation of the target to flows that fill queues (section
+//     4.1.2.4 of the RFC), beside which it gets little.
+//
+// The media's rate control of the RFC (section 4.1.3) is the publisher's, who is not here.
+type Scream struct {
+	windowed
+	credit uint64 // bytes acknowledged towards the next datagram of growth
+
+	least    [2]int64 // the smallest RTTs of this bucket of time and of the last one, ns; 0: none
+	bucket   int64
+	base     int64 // the smaller one
+	gap      int64 // when there was last hardly anything in flight
+	draining bool  // a gap is made
+	until    int64 // when it ends; 0: what is in flight has not come down yet
+
+	delay int64 // of the last sample
+	rtt   int64 // of the last sample
+	calm  int64 // since when the delay has been small
+	fast  bool  // fast increase: as slow start
+}
+
+// Constants of Scream: those of RFC 8298, section 4.1.1.1, where they are named so.
+const (
+	screamTarget = 40e6             // QDELAY_TARGET, ns; the RFC's is 100 ms
+	screamLoss   = 0.8              // BETA_LOSS
+	screamMin    = minimumDatagrams // MIN_CWND, datagrams
+	screamResume = 1e9              // T_RESUME_FAST_INCREASE, ns; the RFC's is 5 s
+	// screamFast is the delay at which fast increase ends, and screamMost the most that one round trip reduces a window to.
+	screamFast = screamTarget / 4
+	screamStep = 40e6 // ns of RTT for each datagram of growth
+	screamMost = 0.7
+	// screamBucket is for how long, in ns, the smallest RTT is believed at least. A gap is made each time that the clock is at a multiple of two
+	// of them, of at least screamGap.
+	screamBucket = 2500e6
+	screamGap    = 100e6
+)
+
+// NewScream returns a controller for a new path; see NewNewReno.
+func NewScream(n, first int) *Scream {
+	return &Scream{windowed: newWindowed(n, first, screamMin), fast: true}
+}
+
+// OnAcked implements Controller: the window grows by what is acknowledged in fast increase, and otherwise by a datagram per round trip.
+func (c *Scream) OnAcked(_ int64, p Packet, inFlight uint64) {
+	if c.before(p) || c.draining || 2*inFlight < c.window || c.delay > screamTarget {
+		return
+	}
+	if c.fast {
+		c.set(c.window + uint64(p.Size))
+		return
+	}
+	step := c.step()
+	c.credit += uint64(p.Size)
+	if c.credit >= c.window/step {
+		c.credit -= c.window / step
+		c.set(c.window + c.datagram)
+	}
+}
+
+// step returns by how many datagrams the window grows in a round trip.
+func (c *Scream) step() uint64 {
+	step := uint64(min(max(c.rtt/screamStep, 1), 8))
+	if c.delay <= screamFast { // hardly a queue
+		step = max(step, c.window/c.datagram/8)
+	}
+	return step
+}
+
+// OnLost implements Controller (RFC 8298, section 4.1.2.2: on loss).
+func (c *Scream) OnLost(now int64, p Packet) {
+	if c.before(p) {
+		return
+	}
+	c.lower(now, screamLoss)
+}
+
+// lower reduces the window to a share, and ends fast increase.
+func (c *Scream) lower(now int64, share float64) {
+	c.reduce(now, share)
+	c.fast, c.credit, c.calm = false, 0, now
+}
+
+// OnPersistentCongestion implements Controller (RFC 9002, section 7.6.2).
+func (c *Scream) OnPersistentCongestion(now int64) {
+	c.set(0)
+	c.recovering, c.credit, c.fast, c.calm = false, 0, true, now
+	c.least, c.draining = [2]int64{}, false
+}
+
+// OnAck implements Controller.
+func (c *Scream) OnAck(now int64, s Sample) {
+	if s.RTT == 0 {
+		return
+	}
+	rtt := max(s.RTT-s.AckDelay, 1)
+	c.rtt = rtt
+	c.follow(now, rtt, s)
+	c.delay = max(rtt-c.base, 0)
+	if c.draining {
+		return
+	}
+	if c.delay > screamFast {
+		c.fast, c.calm = false, now
+	} else if !c.fast && now-c.calm >= screamResume {
+		c.fast = true
+	}
+	if c.delay > screamTarget && !c.before(s.Newest) {
+		// In flight is the rate times the RTT, so this much would have made half of the target.
+		share := float64(c.base+screamTarget/2) / float64(rtt)
+		share *= min(float64(max(s.Newest.InFlight, 1))/float64(c.window), 1)
+		c.lower(now, max(share, screamMost))
+	}
+}
+
+// follow keeps the smallest RTT, and makes a gap when there was none for long.
+func (c *Scream) follow(now, rtt int64, s Sample) {
+	if bucket := now / screamBucket; bucket != c.bucket {
+		if bucket != c.bucket+1 {
+			c.least[0] = 0
+		}
+		c.least[0], c.least[1], c.bucket = 0, c.least[0], bucket
+	}
+	if c.least[0] == 0 || rtt < c.least[0] {
+		c.least[0] = rtt
+	}
+	c.base = c.least[0]
+	if c.least[1] > 0 {
+		c.base = min(c.base, c.least[1])
+	}
+	if s.InFlight <= c.drainWindow() {
+		c.gap = now
+		if c.draining && c.until == 0 {
+			c.until = now + max(rtt, screamGap)
+		}
+	}
+	if c.draining {
+		if c.until > 0 && now >= c.until {
+			c.draining = false
+			c.recovery, c.recovering = now, true // delays until now are not those of the window
+		}
+	} else if since := now % (2 * screamBucket); c.gap < now-since-screamBucket {
+		c.draining, c.until = true, 0
+	}
+}
+
+// drainWindow is what may be in flight while a gap is made.
+func (c *Scream) drainWindow() uint64 {
+	share := 0.5 * float64(c.base) / float64(c.base+screamTarget)
+	return max(uint64(share*float64(c.window)), c.minimum())
+}
+
+// Window implements Controller.
+func (c *Scream) Window() uint64 {
+	if c.draining {
+		return min(c.drainWindow(), c.window)
+	}
+	return c.window
+}
+
+var _ Controller = (*Scream)(nil)

@@ -1,0 +1,132 @@
+package scenario
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Error says what is wrong with a scenario.
+type Error struct {
+	File string
+	Line int    // from 1; 0: unknown
+	Key  string // dotted, "" for the whole file
+	Err  error  // what is wrong, and what is allowed
+}
+
+func (e *Error) Error() string {
+	where := e.File
+	if e.Line > 0 {
+		where += fmt.Sprintf(":%d", e.Line)
+	}
+	if e.Key != "" {
+		where += ": " + e.Key
+	}
+	return fmt.Sprintf("%s: %v", where, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Read reads a scenario from a file.
+func Read(path string) (*Scenario, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		var p *os.PathError
+		if errors.As(err, &p) {
+			err = p.Err
+		}
+		return nil, &Error{File: path, Err: fmt.Errorf("the scenario cannot be read: %w; shipped are %s", err, strings.Join(Names(), ", "))}
+	}
+	return Parse(path, string(b))
+}
+
+// Parse reads a scenario. file is its name, for messages and for the files that it names.
+func Parse(file, text string) (*Scenario, error) {
+	s := &Scenario{Name: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))}
+	meta, err := toml.Decode(text, s)
+	if err != nil {
+		e := &Error{File: file, Err: err}
+		var p toml.ParseError
+		if errors.As(err, &p) {
+			e.Line, e.Key = p.Position.Line, p.LastKey
+			if m := p.Message; m != "" {
+				e.Err = errors.New(m)
+			} else if u := errors.Unwrap(p); u != nil {
+				e.Err = u
+			}
+		}
+		return nil, e
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		key := unknown[0]
+		return nil, &Error{
+			File: file, Line: locate(text, key, 0), Key: key.String(),
+			Err: fmt.Errorf("there is no such key; allowed are %s", strings.Join(allowed(key[:len(key)-1]), ", ")),
+		}
+	}
+	c := check{s: s, file: file, text: text, meta: &meta}
+	c.all()
+	if c.err != nil {
+		return nil, c.err
+	}
+	return s, nil
+}
+
+// locate returns the line of a key, or of the table that it would stand in, or 0. index counts the tables of an array, from 0.
+func locate(text string, key []string, index int) int {
+	var table []string
+	seen, best, depth := -1, 0, 0
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "["); ok && depth == 0 {
+			inner, array := strings.CutPrefix(name, "[")
+			head, _, _ := strings.Cut(inner, "]")
+			table = splitKey(head)
+			if array && equal(table, key[:min(1, len(key))]) {
+				seen++
+			}
+			if hasPrefix(key, table) && (seen < 0 || seen == index) {
+				best = n + 1
+			}
+			continue
+		}
+		if name, value, ok := strings.Cut(line, "="); ok && depth == 0 && !strings.HasPrefix(line, "#") {
+			full := append(append([]string{}, table...), splitKey(name)...)
+			if hasPrefix(key, full) && (len(table) == 0 || seen < 0 || seen == index) {
+				best = n + 1
+				if len(full) == len(key) {
+					return best
+				}
+			}
+			line = value
+		}
+		depth = max(depth+strings.Count(line, "[")-strings.Count(line, "]"), 0)
+	}
+	return best
+}
+
+func splitKey(s string) []string {
+	parts := strings.Split(strings.TrimSpace(s), ".")
+	for i := range parts {
+		parts[i] = strings.Trim(strings.TrimSpace(parts[i]), `"'`)
+	}
+	return parts
+}
+
+func equal(a, b []string) bool { return len(a) == len(b) && hasPrefix(a, b) }
+
+func hasPrefix(key, prefix []string) bool {
+	if len(prefix) > len(key) {
+		return false
+	}
+	for i := range prefix {
+		if key[i] != prefix[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -31,9 +31,9 @@ func (p *peer) regulate() {
 		if h == nil {
 			return
 		}
-		guard := heuristic.NewGuard(h, func(err error) {
+		guard := heuristic.NewGuard(h, 0, func(_ string, err error) {
 			p.relay.counts.add("heuristic_refused", 1)
-			p.log.Warn("heuristic is replaced by the default for this client", "heuristic", h.Name(), "err", err)
+			p.log.Warn("policy refused", "err", err)
 		})
 		p.regulator.mu.Lock()
 		p.regulator.meter, p.regulator.start = new(heuristic.Meter), time.Now()

@@ -220,16 +220,30 @@ func (s *Space) SetPolicy(p *Policy) error {
 	return nil
 }
 
-// PolicyVersion returns how many policies were set so far, modulo 2³²: it names the one in use.
-func (s *Space) PolicyVersion() uint32 {
-	return uint32(atomic.LoadUint64(&s.w[WordPolicy]) >> policyShift)
+// PolicyWord names a client's policy at some time.
+type PolicyWord uint64
+
+// Version is how many policies had been set, modulo 2³².
+func (p PolicyWord) Version() uint32 { return uint32(p >> policyShift) }
+
+// PolicyWord names the policy in use.
+func (s *Space) PolicyWord() PolicyWord {
+	s.Step()
+	return PolicyWord(atomic.LoadUint64(&s.w[WordPolicy]))
 }
+
+// PolicyVersion is the version of the policy in use.
+func (s *Space) PolicyVersion() uint32 { return s.PolicyWord().Version() }
 
 // Admit takes the policy's decision on an offer now: Forwarded, or a reason to drop it. cut says that the rest of the offer's
 // group is to be dropped too. It takes nothing: what is admitted is charged with ChargePlan once it is known that the datapath owns it.
 func (s *Space) Admit(now uint64, o *Offer) (r Reason, cut bool) {
-	s.Step()
-	policy := atomic.LoadUint64(&s.w[WordPolicy])
+	return s.AdmitBy(s.PolicyWord(), now, o)
+}
+
+// AdmitBy is Admit by the policy that was in use when its word was read. Of one before the last the words are gone: what
+// is taken is then a newer policy's decision, or one that is part of both.
+func (s *Space) AdmitBy(policy PolicyWord, now uint64, o *Offer) (r Reason, cut bool) {
 	if policy&policyOn == 0 {
 		return Forwarded, false
 	}
@@ -242,12 +256,14 @@ func (s *Space) Admit(now uint64, o *Offer) (r Reason, cut bool) {
 }
 
 // ChargePlan draws size bytes from the plan, whether they fit or not.
-func (s *Space) ChargePlan(now, size uint64) {
-	s.Step()
-	policy := atomic.LoadUint64(&s.w[WordPolicy])
+func (s *Space) ChargePlan(now, size uint64) { s.ChargePlanBy(s.PolicyWord(), now, size) }
+
+// ChargePlanBy is ChargePlan at the rate of the policy that was in use when its word was read.
+func (s *Space) ChargePlanBy(policy PolicyWord, now, size uint64) {
 	if policy&policyOn == 0 {
 		return
 	}
+	s.Step()
 	s.draw(WordPlanTime, atomic.LoadUint64(&s.w[WordPolicies+policyHalf*int(policy&policySecond)+policyCost]), now, size)
 }
 

@@ -54,8 +54,8 @@ func (d *Dump) Members(id datapath.TrackID, places []uint32) {
 }
 
 // Sub is an entry of `subs`.
-func (d *Dump) Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8) {
-	d.add("sub track %d client %d: alias %d groups %d-%d priority %d generation %d", t, c, s.Alias, s.FirstGroup, s.LastGroup, s.Priority, generation)
+func (d *Dump) Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8, cut uint64) {
+	d.add("sub track %d client %d: alias %d groups %d-%d priority %d generation %d cut %d", t, c, s.Alias, s.FirstGroup, s.LastGroup, s.Priority, generation, cut)
 }
 
 // Client is what `clients` has of a client that is set. A largest DATAGRAM frame beyond that of any packet is told as 65535.
@@ -95,7 +95,7 @@ func (d *Dump) Stream(u datapath.UpstreamID, stream uint64, t datapath.TrackID, 
 
 // ClientStream is an entry of `client_streams`.
 func (d *Dump) ClientStream(c datapath.ClientID, generation uint8, u datapath.UpstreamID, stream, own uint64, slot, oldPrefix, newPrefix uint8,
-	alias uint64, t datapath.TrackID) {
-	d.add("client stream client %d generation %d upstream %d stream %d: stream %d slot %d prefix %d-%d alias %d track %d", c, generation, u, stream,
-		own, slot, oldPrefix, newPrefix, alias, t)
+	alias uint64, t datapath.TrackID, dropped bool) {
+	d.add("client stream client %d generation %d upstream %d stream %d: stream %d slot %d prefix %d-%d alias %d track %d dropped %v", c, generation, u, stream,
+		own, slot, oldPrefix, newPrefix, alias, t, dropped)
 }

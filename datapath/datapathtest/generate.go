@@ -126,6 +126,9 @@ func (g *generator) begin() {
 		if !g.OneIn(8) {
 			g.learn(i)
 		}
+		if g.OneIn(6) {
+			g.setPolicy(i)
+		}
 	}
 	for n := len(g.clients) + g.IntN(2*len(g.clients)); n > 0; n-- {
 		g.subscribe(g.IntN(len(g.tracks)), g.IntN(len(g.clients)), true)
@@ -148,8 +151,10 @@ func (g *generator) next() {
 		g.learn(g.IntN(len(g.clients)))
 	case n < 82:
 		g.change()
-	case n < 94:
+	case n < 90:
 		g.word()
+	case n < 94:
+		g.policyWord(g.IntN(len(g.clients)))
 	case n < 96:
 		g.setClock()
 	case n < 97:
@@ -186,7 +191,7 @@ func (g *generator) setClock() {
 func (g *generator) drain() {
 	g.do(func() string { return "drain" }, func(p *player) string {
 		err := p.Datapath().Drain(func(r *datapath.Record) {
-			fmt.Fprintf(&p.seen, "record of generation %d, upstream %d at %d: %s\n", r.Generation, r.Upstream, p.Nanos(r.Time), FormatRecord(r))
+			fmt.Fprintf(&p.seen, "record of generation %d, upstream %d at %d: %s %s\n", r.Generation, r.Upstream, p.Nanos(r.Time), FormatRecord(r), FormatDecision(r))
 		})
 		return outcome(err)
 	})

@@ -53,7 +53,7 @@ func (c *Case) On(t *testing.T, h Harness, v6 bool) { c.Run(newRig(t, h, v6)) }
 // Cases returns all cases.
 func Cases() []Case {
 	var all []Case
-	for _, list := range [][]Case{forwardCases, packetCases, frameCases, clientCases, budgetCases, priorityCases, lifeCases, cipherCases} {
+	for _, list := range [][]Case{forwardCases, packetCases, frameCases, clientCases, budgetCases, policyCases, priorityCases, lifeCases, cipherCases} {
 		all = append(all, list...)
 	}
 	return all

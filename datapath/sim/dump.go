@@ -13,14 +13,14 @@ type Dumper interface {
 	Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark uint64, slots []uint64)
 	Track(upstream datapath.UpstreamID, alias uint64, id datapath.TrackID, draft, priority uint8)
 	Members(id datapath.TrackID, places []uint32)
-	Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8)
+	Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8, cut uint64)
 	Client(id datapath.ClientID, local, remote netip.AddrPort, dcid []byte, maxDatagram uint64, priorityCID bool)
 	Link(id datapath.ClientID, ifindex int, src, dst [6]byte)
 	Address(a netip.AddrPort, id datapath.ClientID)
 	Space(id datapath.ClientID, word func(i int) uint64)
 	Stream(u datapath.UpstreamID, stream uint64, t datapath.TrackID, group uint64, priority, aliasLen uint8)
 	ClientStream(c datapath.ClientID, generation uint8, u datapath.UpstreamID, stream, own uint64, slot, oldPrefix, newPrefix uint8, alias uint64,
-		t datapath.TrackID)
+		t datapath.TrackID, dropped bool)
 }
 
 // Dump tells what the tables of docs/rules.md hold, so that they can be compared with another backend's. d must not call the Sim.
@@ -44,7 +44,7 @@ func (s *Sim) Dump(d Dumper) {
 		}
 	}
 	for k, v := range s.subs {
-		d.Sub(k.track, k.client, v.Subscription, v.generation)
+		d.Sub(k.track, k.client, v.Subscription, v.generation, v.cut)
 	}
 	for i, c := range s.clients {
 		id := datapath.ClientID(i)
@@ -65,6 +65,6 @@ func (s *Sim) Dump(d Dumper) {
 		d.Stream(k.upstream, k.stream, v.track, v.group, v.priority, v.aliasLen)
 	}
 	for k, v := range s.sent {
-		d.ClientStream(k.client, k.generation, k.upstream, k.stream, v.stream, v.slot, v.prefix.Old, v.prefix.New, v.prefix.Alias, v.track)
+		d.ClientStream(k.client, k.generation, k.upstream, k.stream, v.stream, v.slot, v.prefix.Old, v.prefix.New, v.prefix.Alias, v.track, v.dropped)
 	}
 }

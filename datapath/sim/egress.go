@@ -13,6 +13,8 @@ import (
 type egress struct {
 	client  *client
 	piece   rules.Piece
+	now     uint64
+	policy  datapath.PolicyWord
 	refused datapath.Reason // why the client's budget takes no packet now, or Forwarded
 	dcid    [datapath.CIDLen]byte
 	frames  [datapath.MaxPacketSize]byte
@@ -40,11 +42,13 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	}
 	s.out.client = c
 	maxSize := min(atomic.LoadUint64(space.Word(datapath.WordMaxSize)), datapath.MaxPacketSize)
-	now := s.nanos(at)
-	s.out.refused = space.Budget(now, maxSize)
+	s.out.now = s.nanos(at)
+	s.out.refused = space.Budget(s.out.now, maxSize)
+	s.out.policy = space.PolicyWord()
+	e.record.Policy, e.record.Plan = s.out.policy.Version(), space.PlanTime()
 	frames := s.out.frames[:0]
 	room := rules.NewRoom(maxSize, len(c.DCID))
-	appended, opened, priority := 0, datapath.Forwarded, uint8(255)
+	appended, first, priority := 0, datapath.Forwarded, uint8(255)
 	for i := range s.in.media.Len {
 		s.step()
 		sub, ok := s.subs[subKey{s.in.frames[i].track, id}]
@@ -58,25 +62,25 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 			priority = min(priority, f.Priority)
 		} else {
 			s.count(f.Reason, 1)
-			if !f.Opened {
+			if !f.Opened && (!f.Reason.Dropped() || f.Reason == datapath.ReasonDropStream) {
 				continue
 			}
-			if opened == datapath.Forwarded {
-				opened = f.Reason
+			if first == datapath.Forwarded {
+				first = f.Reason
 			}
 		}
 		e.record.Frames = append(e.record.Frames, f)
 	}
 	if appended == 0 {
-		e.record.Reason = opened
+		e.record.Reason = first
 		s.step()
-		e.done, e.submitted = true, opened != datapath.Forwarded
+		e.done, e.submitted = true, first != datapath.Forwarded
 		return
 	}
 	e.record.Number = space.TakeNumber()
 	packet := s.compose(c, &s.links[id], e.record.Number, priority, frames)
 	e.record.Size = uint16(len(packet) - rules.HeaderLen(c.Local.Addr()))
-	space.ChargeBudget(now, uint64(e.record.Size))
+	space.ChargeBudget(s.out.now, uint64(e.record.Size))
 	rec := e.record // from here on e may be drained and used again
 	s.step()
 	e.done, e.submitted = true, true
@@ -93,89 +97,6 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 		s.step()
 		e.done, e.submitted = true, true
 	}
-}
-
-// forward takes the i-th media frame through the steps of egress and, if it passes, appends it to frames.
-func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscription, room *rules.Room,
-	frames *[]byte, rec *datapath.RecordFrame) datapath.Reason {
-	f, in := &s.in.media.Frames[i], &s.in.frames[i]
-	piece := &s.out.piece
-	rec.UpstreamStream, rec.Priority, rec.Fin, rec.Datagram = f.Stream, in.priority, f.Fin, f.Datagram
-	if f.Datagram {
-		if !rules.Selected(in.group, &sub.Subscription) {
-			return datapath.ReasonFiltered
-		}
-		if s.out.refused != datapath.Forwarded {
-			return s.out.refused
-		}
-		if r := rules.NewPrefix(int(in.aliasLen), sub.Alias).Rewrite(0, f.Data, piece); r != datapath.Forwarded {
-			return r
-		}
-		rec.Length = uint32(piece.Len())
-		withLength, r := room.Fit(rules.DatagramOverhead, piece.Len())
-		if r != datapath.Forwarded {
-			return r
-		}
-		if uint64(rules.DatagramSize(piece.Len(), withLength)) > s.out.client.MaxDatagram {
-			return datapath.ReasonTooBig
-		}
-		room.Take(rules.DatagramOverhead, piece.Len(), withLength)
-		*frames = rules.AppendDatagram(*frames, piece, withLength)
-		return datapath.Forwarded
-	}
-
-	key := sentKey{id, generation, s.in.upstream, f.Stream}
-	to, ok := s.sent[key]
-	if !ok {
-		var r datapath.Reason
-		if to, r = s.openFor(id, key, in, sub); r != datapath.Forwarded {
-			return r
-		}
-		rec.Opened = true
-	} else if s.out.refused != datapath.Forwarded {
-		return s.out.refused
-	}
-	rec.ClientStream, rec.Slot = to.stream, to.slot
-	if r := to.prefix.Rewrite(f.Offset, f.Data, piece); r != datapath.Forwarded {
-		return r
-	}
-	rec.Offset, rec.Length = piece.Offset, uint32(piece.Len())
-	overhead := rules.StreamOverhead(to.stream, piece.Offset)
-	withLength, r := room.Fit(overhead, piece.Len())
-	if r != datapath.Forwarded {
-		return r
-	}
-	if r := advance(s.spaces[id], to.slot, to.stream, piece.Offset+uint64(piece.Len())); r != datapath.Forwarded {
-		return r
-	}
-	room.Take(overhead, piece.Len(), withLength)
-	*frames = rules.AppendStream(*frames, to.stream, piece, f.Fin, withLength)
-	return datapath.Forwarded
-}
-
-// openFor opens a stream for a client, if this is the moment to (step 2).
-func (s *cpu) openFor(id datapath.ClientID, key sentKey, in *inFrame, sub *subscription) (sentStream, datapath.Reason) {
-	if !in.opening {
-		return sentStream{}, datapath.ReasonSlowStream
-	}
-	if !rules.Selected(in.group, &sub.Subscription) {
-		return sentStream{}, datapath.ReasonFiltered
-	}
-	if s.out.refused != datapath.Forwarded {
-		return sentStream{}, s.out.refused
-	}
-	word, r := takePool(s.spaces[id])
-	if r != datapath.Forwarded {
-		return sentStream{}, r
-	}
-	s.step()
-	if len(s.sent) >= int(s.limits.ClientStreams) {
-		return sentStream{}, datapath.ReasonClientStreams
-	}
-	slot, stream := rules.PoolEntry(word)
-	to := sentStream{stream: stream, slot: slot, track: in.track, prefix: rules.NewPrefix(int(in.aliasLen), sub.Alias)}
-	s.sent[key] = to
-	return to, datapath.Forwarded
 }
 
 // takePool takes a word from a client's pool of reserved stream IDs.

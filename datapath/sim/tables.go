@@ -59,6 +59,7 @@ type subscription struct {
 	datapath.Subscription
 	generation uint8
 	place      int
+	cut        uint64 // 1 + the group that was cut, 0: none
 }
 
 type stream struct {
@@ -69,10 +70,11 @@ type stream struct {
 }
 
 type sentStream struct {
-	stream uint64
-	track  datapath.TrackID
-	slot   uint8
-	prefix rules.Prefix
+	stream  uint64
+	track   datapath.TrackID
+	slot    uint8
+	dropped bool // by the client's policy; without a stream if that was at its start
+	prefix  rules.Prefix
 }
 
 // raise sees to it that a stream does not open any more.

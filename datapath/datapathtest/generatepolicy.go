@@ -1,0 +1,99 @@
+package datapathtest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// policy makes a policy, mostly one that is accepted.
+func (g *generator) policy() datapath.Policy {
+	p := datapath.Policy{Rate: Pick(g.Random, uint64(0), 1000, 50_000, 976_562, 1_000_000, 1<<34), Burst: Pick(g.Random, uint64(0), g.Uint64N(200), g.Uint64N(3000), 1<<40),
+		Overflow: Pick(g.Random, uint64(0), g.Uint64N(200), g.Uint64N(3000))}
+	n := 1 + g.IntN(datapath.Bands)
+	var ends []uint16
+	for range n - 1 {
+		ends = append(ends, Pick(g.Random, uint16(g.IntN(256)), uint16(g.IntN(1<<16)), uint16(g.IntN(256)<<8|0xff)))
+	}
+	slices.Sort(ends)
+	ends = append(slices.Compact(ends), datapath.MaxImportance)
+	reserve, drop, byGroup, overflow := uint64(0), 0.0, g.OneIn(2), g.IntN(len(ends)+1)
+	for i, end := range ends {
+		if g.OneIn(3) {
+			reserve += Pick(g.Random, g.Uint64N(20), g.Uint64N(2000))
+		}
+		if g.OneIn(4) {
+			drop += (1 - drop) * Pick(g.Random, 0.1, 0.5, 1)
+		}
+		p.Bands = append(p.Bands, datapath.Band{UpTo: end, Reserve: reserve, Overflow: i < overflow, Drop: drop, ByGroup: byGroup, Cut: g.OneIn(2)})
+	}
+	switch b := &p.Bands[g.IntN(len(p.Bands))]; g.IntN(30) {
+	case 0:
+		b.UpTo = 7
+	case 1:
+		b.Reserve = g.Uint64N(100)
+	case 2:
+		b.Drop = 2
+	case 3:
+		p.Bands = nil
+	}
+	return p
+}
+
+// setPolicy gives a client a policy, and sometimes something to wait behind.
+func (g *generator) setPolicy(i int) {
+	p := g.policy()
+	g.on(i, fmt.Sprintf("policy %+v", p), func(_ *player, s *datapath.Space) string {
+		if err := s.SetPolicy(&p); err != nil {
+			return "refused"
+		}
+		return fmt.Sprint(s.PolicyVersion())
+	})
+}
+
+// policyWord makes an operation of userspace's on what a client's policy goes by.
+func (g *generator) policyWord(i int) {
+	now := g.clock
+	switch g.IntN(8) {
+	case 0, 1, 2:
+		g.setPolicy(i)
+	case 3:
+		waiting := Pick(g.Random, uint32(datapath.NothingWaits), 0, g.Uint32N(1<<16))
+		g.on(i, fmt.Sprintf("importance %d waits", waiting), func(_ *player, s *datapath.Space) string { s.SetWaiting(waiting); return "" })
+		for range 3 {
+			g.media()
+		}
+		g.on(i, "nothing waits", func(_ *player, s *datapath.Space) string { s.SetWaiting(datapath.NothingWaits); return "" })
+	case 4:
+		size := g.Uint64N(3000)
+		g.on(i, fmt.Sprintf("%d bytes of the plan at %d ns", size, now), func(_ *player, s *datapath.Space) string {
+			s.ChargePlan(now, size)
+			return fmt.Sprint(s.PlanTime())
+		})
+	case 5: // at the edge of what has begun
+		less := g.Uint64N(2)
+		g.setPolicy(i)
+		g.on(i, fmt.Sprintf("the plan holds what has begun and 10 bytes, less %d ns", less), func(_ *player, s *datapath.Space) string {
+			at := datapath.WordPolicies + 16*int(*s.Word(datapath.WordPolicy)&1)
+			*s.Word(datapath.WordPlanTime) = now + *s.Word(at + 1) - 10**s.Word(at)>>10 + less
+			return ""
+		})
+		for range 3 {
+			g.media()
+		}
+	case 6:
+		g.on(i, "the plan is full", func(_ *player, s *datapath.Space) string { *s.Word(datapath.WordPlanTime) = 0; return "" })
+	case 7: // the words need not be a policy's
+		at, v := datapath.WordPlanTime+g.IntN(datapath.WordSlots-datapath.WordPlanTime), Pick(g.Random, g.Number(), g.Uint64(), ^uint64(0))
+		g.on(i, fmt.Sprintf("word %d is %#x", at, v), func(_ *player, s *datapath.Space) string { *s.Word(at) = v; return "" })
+		for range 2 {
+			g.media()
+		}
+		g.on(i, "no policy, nothing waits, the plan is full", func(_ *player, s *datapath.Space) string {
+			s.SetWaiting(datapath.NothingWaits)
+			*s.Word(datapath.WordPlanTime) = 0
+			return outcome(s.SetPolicy(&datapath.Policy{}))
+		})
+	}
+}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/fastrelay/fastrelay/internal/congestion"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -62,7 +64,11 @@ func run(args []string, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
+<<<<<<< HEAD
 		kong.Vars{"version": version(), "heuristics": strings.Join(heuristic.Names(), ", ")},
+=======
+		kong.Vars{"version": version(), "congestion": strings.Join(congestion.Names(), ",")},
+>>>>>>> congestion
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),
 	)

@@ -98,6 +98,7 @@ func TestBBRInflightAtLoss(t *testing.T) {
 		{"2 of 100", 100, 1, false, math.Inf(1), false},
 		{"3 of 100", 100, 2, false, 99, true},
 		{"6 of 100", 100, 5, false, 99, true},
+		{"1 of 40, of which a part was too much", 40, 0, false, 39.8, true},
 		{"3 of 100, of the application", 100, 2, true, math.Inf(1), true},
 		{"1 of 20: not below 0.7 of the BDP", 20, 0, false, 0.7 * 50_000 / mss, true},
 	} {

@@ -6,8 +6,11 @@ import (
 	"strings"
 )
 
-// makers are the controllers by name.
-var makers = map[string]func(datagram, initialDatagrams int) Controller{
+// Maker makes a controller for a new path on which datagrams have up to datagram bytes. Its initial window is of initialDatagrams, with 0 what RFC
+// 9002, section 7.2, recommends.
+type Maker func(datagram, initialDatagrams int) Controller
+
+var makers = map[string]Maker{
 	"newreno": func(n, first int) Controller { return NewNewReno(n, first) },
 	"cubic":   func(n, first int) Controller { return NewCubic(n, first) },
 	"bbr":     func(n, first int) Controller { return NewBBR(n, first) },
@@ -30,22 +33,22 @@ func Names() []string {
 	return names
 }
 
-// Check says whether there is a controller of a name; "" stands for Default.
-func Check(name string) error {
-	if _, ok := makers[name]; !ok && name != "" {
-		return fmt.Errorf("no congestion control is named %q: it must be one of %s", name, strings.Join(Names(), ", "))
-	}
-	return nil
-}
-
-// New returns a controller by name for a new path on which datagrams have up to datagram bytes. Its initial window is of initialDatagrams, with 0
-// what RFC 9002, section 7.2, recommends. The name "" stands for Default.
-func New(name string, datagram, initialDatagrams int) (Controller, error) {
-	if err := Check(name); err != nil {
-		return nil, err
-	}
+// ByName returns the maker of controllers of a name; "" stands for Default.
+func ByName(name string) (Maker, error) {
 	if name == "" {
 		name = Default
 	}
-	return makers[name](datagram, initialDatagrams), nil
+	if m, ok := makers[name]; ok {
+		return m, nil
+	}
+	return nil, fmt.Errorf("no congestion control is named %q: it must be one of %s", name, strings.Join(Names(), ", "))
+}
+
+// New returns a controller by name; see ByName and Maker.
+func New(name string, datagram, initialDatagrams int) (Controller, error) {
+	m, err := ByName(name)
+	if err != nil {
+		return nil, err
+	}
+	return m(datagram, initialDatagrams), nil
 }

@@ -49,14 +49,9 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 	}
 	r.relay, err = relay.New(relay.Config{
-<<<<<<< HEAD
 		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
-		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
-=======
-		Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
 		Congestion: d.Congestion,
 		TLS:        &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
->>>>>>> congestion
 	})
 	if err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))

@@ -64,11 +64,9 @@ func run(args []string, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
-<<<<<<< HEAD
-		kong.Vars{"version": version(), "heuristics": strings.Join(heuristic.Names(), ", ")},
-=======
-		kong.Vars{"version": version(), "congestion": strings.Join(congestion.Names(), ",")},
->>>>>>> congestion
+		kong.Vars{
+			"version": version(), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
+		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),
 	)

@@ -33,7 +33,7 @@ func init() {
 				return 0
 			},
 		}},
-		defect{name: "what is held is drawn from the plan when it is sent, and admitted twice over", property: "P9 of the plan", budget: budgetDefect{lateDraw: true}},
+		defect{name: "what is held does not draw from the plan", property: "P9 of the plan", budget: budgetDefect{lateDraw: true}},
 		defect{name: "what the policy drops has no record", property: "P7 with policies", record: func(_ *world, r *datapath.Record) bool {
 			kept := r.Frames[:0]
 			for _, f := range r.Frames {

@@ -14,7 +14,7 @@ func (r Random) Policy() datapath.Policy {
 	n := 1 + r.IntN(datapath.Bands)
 	var ends []uint16
 	for range n - 1 {
-		ends = append(ends, Pick(r, uint16(r.IntN(256)), uint16(r.IntN(1<<16)), uint16(r.IntN(256)<<8|0xff)))
+		ends = append(ends, Pick(r, r.importance(), r.importance(), uint16(r.IntN(1<<16))))
 	}
 	slices.Sort(ends)
 	ends = append(slices.Compact(ends), datapath.MaxImportance)
@@ -24,7 +24,7 @@ func (r Random) Policy() datapath.Policy {
 			reserve += Pick(r, r.Uint64N(20), r.Uint64N(2000))
 		}
 		if r.OneIn(4) {
-			drop += (1 - drop) * Pick(r, 0.1, 0.5, 1)
+			drop += (1 - drop) * Pick(r, 0.1, 0.5, 1, 1)
 		}
 		p.Bands = append(p.Bands, datapath.Band{UpTo: end, Reserve: reserve, Overflow: i < overflow, Drop: drop, ByGroup: byGroup, Cut: r.OneIn(2)})
 	}
@@ -52,19 +52,27 @@ func (g *generator) setPolicy(i int) {
 	})
 }
 
+func (g *generator) setWaiting(i int, importance uint32) {
+	g.on(i, fmt.Sprintf("importance %d waits", importance), func(_ *player, s *datapath.Space) string { s.SetWaiting(importance); return "" })
+}
+
 // policyWord makes an operation of userspace's on what a client's policy goes by.
 func (g *generator) policyWord(i int) {
 	now := g.clock
-	switch g.IntN(8) {
+	switch g.IntN(10) {
 	case 0, 1, 2:
 		g.setPolicy(i)
-	case 3:
-		waiting := Pick(g.Random, uint32(datapath.NothingWaits), 0, g.Uint32N(1<<16))
-		g.on(i, fmt.Sprintf("importance %d waits", waiting), func(_ *player, s *datapath.Space) string { s.SetWaiting(waiting); return "" })
-		for range 3 {
+	case 3, 8, 9:
+		waiting := Pick(g.Random, uint32(g.importance()), uint32(g.importance()), g.Uint32N(1<<16))
+		for i := range g.clients {
+			g.setWaiting(i, waiting)
+		}
+		for range 4 {
 			g.media()
 		}
-		g.on(i, "nothing waits", func(_ *player, s *datapath.Space) string { s.SetWaiting(datapath.NothingWaits); return "" })
+		for i := range g.clients {
+			g.setWaiting(i, datapath.NothingWaits)
+		}
 	case 4:
 		size := g.Uint64N(3000)
 		g.on(i, fmt.Sprintf("%d bytes of the plan at %d ns", size, now), func(_ *player, s *datapath.Space) string {

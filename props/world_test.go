@@ -86,6 +86,10 @@ func runWorld(t *rapid.T, prof profile, bug *defect) *world {
 		w.limits.RingBytes = 4096
 	}
 	w.waiting, w.dropped = datapath.NothingWaits, make(map[datapath.ClientID]map[droppedStream]bool)
+	if !prof.policies { // every property holds with them too
+		prof.policies = rapid.IntRange(0, 3).Draw(t, "policies") == 0
+		w.prof.policies = prof.policies
+	}
 	if prof.policies {
 		w.policy = drawPolicy(t, 400)
 		w.waiting = rapid.SampledFrom([]uint32{datapath.NothingWaits, datapath.NothingWaits, 0}).Draw(t, "waits")

@@ -19,9 +19,10 @@ struct step {
 	u64 stream; /* client's */
 	u64 alias;
 	u64 to;     /* offset in the client's stream */
+	u64 cut;    /* of the subscription, as the policy saw it */
 	u32 length; /* there */
 	u32 rewrite;
-	u8 slot, old, new, opened;
+	u8 slot, old, new, started, opened;
 };
 
 /* at_least_one returns n, 1 to BUFFER_MASK + 1, in a way that verifiers before Linux 6.8 see: a test against 0 teaches them nothing. */
@@ -53,42 +54,56 @@ static __always_inline u8 take_stream(struct space *space, struct step *t)
 	return REASON_CONTENDED;
 }
 
-/* find_stream is step 2 for a STREAM frame. */
-static __always_inline u8 find_stream(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
+/* find_stream finds a STREAM frame's stream, or that it may be opened. */
+static __always_inline u8 find_stream(struct client_stream_key *key, struct frame *f, struct sub *sub, struct step *t)
 {
-	struct client_stream_key key = {
-		.stream = f->stream, .upstream = c->s->upstream, .client = c->s->client, .generation = c->generation};
-	struct client_stream *old, new = {};
-	u8 reason;
+	struct client_stream *old = bpf_map_lookup_elem(&client_streams, key);
 
-	old = bpf_map_lookup_elem(&client_streams, &key);
 	if (old) {
+		if (old->dropped)
+			return REASON_DROP_STREAM;
 		t->stream = old->stream;
 		t->alias = old->alias;
 		t->slot = old->slot;
 		t->old = old->old_prefix;
 		t->new = old->new_prefix;
-		return c->s->refused;
+		t->started = 1;
+		return RULE_OK;
 	}
 	if (!(f->flags & FRAME_OPENED))
 		return REASON_SLOW_STREAM;
-	if (!selected(sub->first_group, sub->last_group, f->group))
-		return REASON_FILTERED;
-	if (c->s->refused)
-		return c->s->refused;
-	reason = take_stream(c->space, t);
-	if (reason)
-		return reason;
-	new.stream = t->stream;
-	new.alias = t->alias;
-	new.track = f->track;
-	new.slot = t->slot;
-	new.old_prefix = t->old;
-	new.new_prefix = t->new;
-	if (bpf_map_update_elem(&client_streams, &key, &new, BPF_NOEXIST))
+	return selected(sub->first_group, sub->last_group, f->group) ? RULE_OK : REASON_FILTERED;
+}
+
+/*
+ * keep_stream makes the entry of a stream that opens, or marks that of one which is dropped after it was begun. That is not written in
+ * place: userspace may have evicted the entry, and its memory be another stream's.
+ */
+static __always_inline u8 keep_stream(struct client_stream_key *key, struct frame *f, struct step *t, u8 dropped)
+{
+	struct client_stream v = {.stream = t->stream, .alias = t->alias, .track = f->track, .slot = t->slot,
+		.old_prefix = t->old, .new_prefix = t->new, .dropped = dropped};
+	long failed = bpf_map_update_elem(&client_streams, key, &v, t->started ? BPF_EXIST : BPF_NOEXIST);
+
+	if (t->started)
+		return RULE_OK;
+	if (failed)
 		return REASON_CLIENT_STREAMS;
 	t->opened = 1;
 	return RULE_OK;
+}
+
+/* close_stream closes a stream, if its slot was not given to another. The entry says that it is dropped, so a lost race does no harm. */
+static __always_inline void close_stream(struct space *space, struct step *t)
+{
+	u64 *word = &space->words[WORD_SLOTS + 2 * (t->slot & (SLOTS - 1))];
+
+	for (int i = 0; i < TRIES; i++) {
+		u64 old = *(volatile u64 *)word;
+
+		if ((old & ~STREAM_OFFSET) != stream_tag(t->stream) || __sync_val_compare_and_swap(word, old, old | STREAM_CLOSED) == old)
+			return;
+	}
 }
 
 /* look_at_budget says whether a packet of the client's largest size fits its budget. */
@@ -99,22 +114,99 @@ static __always_inline u8 look_at_budget(struct space *space, u64 now, u64 size)
 	return check_budget(w[WORD_SENT], w[WORD_SEND_LIMIT], w[WORD_PACE_TIME], w[WORD_PACE_COST], w[WORD_PACE_BURST], now, size);
 }
 
-/* charge_budget draws a packet of size bytes from the budget, whether it fits or not. */
-static __always_inline void charge_budget(struct space *space, u64 now, u64 size)
+/* draw moves the time at which a token bucket is full again by what size bytes cost. cost 0 is a bucket without a limit. */
+static __always_inline void draw(u64 *at, u64 cost, u64 now, u64 size)
 {
-	u64 *w = space->words, cost;
-
-	__sync_fetch_and_add(&w[WORD_SENT], size);
-	cost = *(volatile u64 *)&w[WORD_PACE_COST];
 	if (!cost)
 		return;
 	for (int i = 0; i < TRIES; i++) {
-		u64 old = *(volatile u64 *)&w[WORD_PACE_TIME];
+		u64 old = *(volatile u64 *)at;
 
-		if (__sync_val_compare_and_swap(&w[WORD_PACE_TIME], old, pace_after(old, cost, now, size)) == old)
+		if (__sync_val_compare_and_swap(at, old, pace_after(old, cost, now, size)) == old)
 			return;
 	}
-	__sync_fetch_and_add(&w[WORD_PACE_TIME], size * cost >> PACE_SHIFT);
+	__sync_fetch_and_add(at, size * cost >> PACE_SHIFT);
+}
+
+/* charge_budget draws a packet of size bytes from the budget, whether it fits or not. */
+static __always_inline void charge_budget(struct space *space, u64 now, u64 size)
+{
+	u64 *w = space->words;
+
+	__sync_fetch_and_add(&w[WORD_SENT], size);
+	draw(&w[WORD_PACE_TIME], *(volatile u64 *)&w[WORD_PACE_COST], now, size);
+}
+
+/* policy_words are the words of the client's policy. */
+static __always_inline u64 *policy_words(struct egress *c)
+{
+	return &c->space->words[WORD_POLICIES + POLICY_HALF * (c->s->policy & POLICY_SECOND)];
+}
+
+/* admit is the policy's decision on a frame. It cuts the frame's group where the policy says so. */
+static __always_inline u8 admit(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
+{
+	struct scratch *s = c->s;
+	struct offer o = {.group = f->group, .sample = f->stream >> 2, .size = t->length, .cut = t->cut,
+		.importance = importance(sub->priority, f->priority), .started = t->started};
+	u32 cut = 0;
+	u8 reason;
+
+	if (!(s->policy & POLICY_ON))
+		return RULE_OK;
+	if (f->flags & FRAME_DATAGRAM)
+		o.sample = s->number;
+	reason = check_policy(policy_words(c), *(volatile u64 *)&c->space->words[WORD_PLAN_TIME], s->record.time, &o, &cut);
+	if (cut)
+		raise(&sub->cut, f->group + 1);
+	return reason;
+}
+
+/* charge_plan draws what was admitted from the plan. */
+static __always_inline void charge_plan(struct egress *c, u64 size)
+{
+	if (c->s->policy & POLICY_ON)
+		draw(&c->space->words[WORD_PLAN_TIME], *(volatile u64 *)&policy_words(c)[POLICY_COST], c->s->record.time, size);
+}
+
+/* held says why a frame that was admitted is not sent now: the budget, or what is not less important waits in userspace. */
+static __always_inline u8 held(struct egress *c, struct frame *f, struct sub *sub)
+{
+	if (c->s->refused)
+		return c->s->refused;
+	return importance(sub->priority, f->priority) >= *(volatile u64 *)&c->space->words[WORD_WAITING] ? REASON_WAITING : RULE_OK;
+}
+
+/* own_stream is step 2 for a STREAM frame of a stream that find_stream let pass. */
+static __always_inline u8 own_stream(struct egress *c, struct client_stream_key *key, struct frame *f, struct sub *sub, struct step *t)
+{
+	u8 dropped = admit(c, f, sub, t), reason = RULE_OK;
+
+	if (!dropped && !t->started)
+		reason = take_stream(c->space, t);
+	if (!reason && (dropped || !t->started))
+		reason = keep_stream(key, f, t, !!dropped);
+	if (reason)
+		return reason;
+	if (dropped) {
+		if (t->started)
+			close_stream(c->space, t);
+		return dropped;
+	}
+	charge_plan(c, t->length);
+	return held(c, f, sub);
+}
+
+/* own_datagram is step 2 for a DATAGRAM frame. */
+static __always_inline u8 own_datagram(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
+{
+	u8 reason = admit(c, f, sub, t);
+
+	if (!reason)
+		reason = held(c, f, sub);
+	if (!reason)
+		charge_plan(c, t->length);
+	return reason;
 }
 
 /* take_credit is step 5. */
@@ -175,23 +267,26 @@ static __always_inline void append(struct egress *c, struct frame *f, struct ste
 static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *sub, struct step *t)
 {
 	struct scratch *s = c->s;
+	struct client_stream_key key = {.stream = f->stream, .upstream = s->upstream, .client = s->client, .generation = c->generation};
 	u32 header = 1, with_length = 1;
-	u8 reason;
+	u8 reason, split;
 
 	t->alias = sub->alias;
 	t->old = 1 + f->alias_len;
 	t->new = 1 + varint_len(sub->alias);
-	if (f->flags & FRAME_DATAGRAM) {
-		t->stream = 0;
-		reason = selected(sub->first_group, sub->last_group, f->group) ? s->refused : REASON_FILTERED;
-	} else {
-		reason = find_stream(c, f, sub, t);
-	}
+	t->cut = *(volatile u64 *)&sub->cut;
+	if (f->flags & FRAME_DATAGRAM)
+		reason = selected(sub->first_group, sub->last_group, f->group) ? RULE_OK : REASON_FILTERED;
+	else
+		reason = find_stream(&key, f, sub, t);
 	if (reason)
 		return reason;
-	reason = translate(f->offset, f->length, t->old, t->new, &t->to, &t->length, &t->rewrite);
+	split = translate(f->offset, f->length, t->old, t->new, &t->to, &t->length, &t->rewrite);
+	reason = f->flags & FRAME_DATAGRAM ? own_datagram(c, f, sub, t) : own_stream(c, &key, f, sub, t);
 	if (reason)
 		return reason;
+	if (split)
+		return split;
 	if (!(f->flags & FRAME_DATAGRAM))
 		header += varint_len(t->stream) + varint_len(t->to);
 	if (s->ended)
@@ -237,15 +332,19 @@ static long egress_frame(u32 i, struct egress *c)
 		if (f->priority < s->priority)
 			s->priority = f->priority;
 	}
-	if (reason && !t.opened)
+	if (reason && !t.opened && (reason < REASON_DROP_SHARE || reason > REASON_DROP_GROUP))
 		return 0;
 	r = &s->record.frame[s->record.frames & (MAX_FORWARD - 1)];
 	r->upstream_stream = f->stream;
 	r->client_stream = t.stream;
 	r->offset = t.to;
+	r->group = f->group;
+	r->cut = t.cut;
 	r->length = t.length;
+	r->track = f->track;
 	r->slot = t.slot;
 	r->priority = f->priority;
+	r->subscriber = sub->priority;
 	r->flags = (f->flags & (FRAME_FIN | FRAME_DATAGRAM)) | (t.opened ? FRAME_OPENED : 0);
 	r->reason = reason;
 	if (!s->record.frames)
@@ -370,6 +469,9 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	__builtin_memset(&s->record, 0, sizeof(s->record));
 	s->record.time = clock_now();
 	s->refused = look_at_budget(c->space, s->record.time, limit);
+	s->policy = *(volatile u64 *)&c->space->words[WORD_POLICY];
+	s->record.policy = s->policy >> POLICY_SHIFT;
+	s->record.plan = *(volatile u64 *)&c->space->words[WORD_PLAN_TIME];
 	s->record.upstream_number = s->number;
 	s->record.upstream = s->upstream;
 	s->record.client = s->client;

@@ -87,6 +87,7 @@ struct scratch {
 	u8 refused; /* why the client's budget takes no packet now, or 0 */
 	u8 priority; /* the most important of what is appended */
 	u8 zero[4];
+	u64 policy; /* word of the client's */
 	struct record record;
 	u8 packet[BUFFER_SIZE];
 	u8 out[2 * BUFFER_SIZE];

@@ -51,7 +51,7 @@ func TestRandomPackets(t *testing.T) {
 	}
 	for _, r := range []datapath.Reason{datapath.Forwarded, datapath.ReasonMalformedFrame, datapath.ReasonTooManyFrames, datapath.ReasonBadHeader,
 		datapath.ReasonHeaderSplit, datapath.ReasonPrefixSplit, datapath.ReasonStreamCredit, datapath.ReasonClosedStream,
-		datapath.ReasonCongestionWindow, datapath.ReasonPaced} {
+		datapath.ReasonCongestionWindow, datapath.ReasonPaced, datapath.ReasonDropShare, datapath.ReasonDropReserve, datapath.ReasonDropGroup} {
 		if n >= 20000 && reached[r] == 0 {
 			t.Errorf("no packet came to %v: the packets are not random enough", r)
 		}
@@ -83,6 +83,7 @@ func (c *comparison) reason(what string, input []byte, inGo, inC datapath.Reason
 func (c *comparison) packet() {
 	c.number()
 	c.budget()
+	c.policy()
 	frames := c.Frames()
 	if c.OneIn(4) {
 		frames = c.Damage(frames)
@@ -128,6 +129,43 @@ func (c *comparison) budget() {
 	}
 	burst := datapathtest.Pick(c.Random, after-now-1, after-now, after-now+1, c.Number())
 	c.reason("budget", nil, datapath.CheckBudget(sent, limit, pace, cost, burst, now, size), checkBudget(sent, limit, pace, cost, burst, now, size))
+}
+
+// policy compares the decisions of a policy's words, of one that was accepted or of any, on a frame that is next to the edge of what they say.
+func (c *comparison) policy() {
+	s := datapath.NewSpace(nil, nil)
+	p := c.Policy()
+	if s.SetPolicy(&p) != nil {
+		return
+	}
+	half := datapath.WordPolicies + policyHalf*int(*s.Word(datapath.WordPolicy)&1)
+	if c.OneIn(3) { // words that no policy has
+		*s.Word(half + c.IntN(policyHalf)) = datapathtest.Pick(c.Random, c.Uint64(), c.Number(), 0, 1<<64-1)
+	}
+	var words [policyHalf]uint64
+	for i := range words {
+		words[i] = *s.Word(half + i)
+	}
+	now, group := c.Number(), c.Number()
+	o := datapath.Offer{Importance: datapathtest.Pick(c.Random, uint16(c.IntN(1<<16)), uint16(words[8+c.IntN(8)])+uint16(c.IntN(3)-1)), Group: group,
+		Sample: datapathtest.Pick(c.Random, c.Uint64N(100), c.Number()), Size: c.Uint64N(datapath.MaxPacketSize), Started: c.OneIn(2),
+		Cut: datapathtest.Pick(c.Random, 0, group, group+1, c.Number())}
+	// What the frame costs, before the end of one of the depths or behind it.
+	depth := datapathtest.Pick(c.Random, words[1], words[8+c.IntN(8)]>>35<<10)
+	*s.Word(datapath.WordPlanTime) = datapathtest.Pick(c.Random, 0, c.Number(), now+depth-o.Size*words[0]>>10+c.Uint64N(3)-1)
+	inGo, cut := s.Admit(now, &o)
+	inC, cutC := datapath.Forwarded, false
+	if *s.Word(datapath.WordPolicy)&2 != 0 {
+		inC, cutC = checkPolicy(&words, s.PlanTime(), now, &o)
+	}
+	c.reason("policy", nil, inGo, inC)
+	if inGo == inC && cut != cutC {
+		c.fail("words %x, plan %d, now %d, %+v: %v cuts %v in Go, %v in C", words, s.PlanTime(), now, o, inGo, cut, cutC)
+	}
+	a, b := uint8(c.IntN(256)), uint8(c.IntN(256))
+	if x, y := datapath.Importance(a, b), importance(a, b); x != y {
+		c.fail("importance of %d and %d: %d in Go, %d in C", a, b, x, y)
+	}
 }
 
 // walk leaves the media frames in m; none if the verdict is not to go on.

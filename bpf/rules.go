@@ -134,6 +134,24 @@ func checkBudget(sent, limit, pace, cost, burst, now, size uint64) datapath.Reas
 	return datapath.Reason(C.check_budget(C.u64(sent), C.u64(limit), C.u64(pace), C.u64(cost), C.u64(burst), C.u64(now), C.u64(size)))
 }
 
+// checkPolicy takes a decision by the words of a half of a policy.
+func checkPolicy(half *[policyHalf]uint64, plan, now uint64, o *datapath.Offer) (r datapath.Reason, cut bool) {
+	var c C.u32
+	offer := C.struct_offer{group: C.u64(o.Group), sample: C.u64(o.Sample), size: C.u64(o.Size), cut: C.u64(o.Cut), importance: C.u32(o.Importance)}
+	if o.Started {
+		offer.started = 1
+	}
+	r = datapath.Reason(C.check_policy((*C.u64)(unsafe.Pointer(half)), C.u64(plan), C.u64(now), &offer, &c))
+	return r, c != 0
+}
+
+// policyHalf is the size of half of a policy, in words.
+const policyHalf = C.POLICY_HALF
+
+func importance(subscriber, publisher uint8) uint16 {
+	return uint16(C.importance(C.u8(subscriber), C.u8(publisher)))
+}
+
 func paceAfter(pace, cost, now, size uint64) uint64 {
 	return uint64(C.pace_after(C.u64(pace), C.u64(cost), C.u64(now), C.u64(size)))
 }

@@ -106,6 +106,53 @@ RULE u8 check_budget(u64 sent, u64 limit, u64 pace, u64 cost, u64 burst, u64 now
 	return RULE_OK;
 }
 
+/* importance orders media: by the subscriber's priority, then by the publisher's. */
+RULE u32 importance(u8 subscriber, u8 publisher) { return (u32)subscriber << 8 | publisher; }
+
+/* A media frame for a client, as a policy looks at it, see datapath.Offer. */
+struct offer {
+	u64 group;
+	u64 sample;
+	u64 size;
+	u64 cut;
+	u32 importance;
+	u32 started;
+};
+
+/* check_policy takes a policy's decision on an offer: half are its words. *cut says that the rest of the group is to be dropped too. */
+RULE u8 check_policy(const volatile u64 *half, u64 plan, u64 now, const struct offer *o, u32 *cut)
+{
+	u64 cost = half[POLICY_COST], band = half[POLICY_BANDS], up_to = band;
+	u64 after = pace_after(plan, cost, now, o->size);
+
+#pragma GCC unroll 8
+	for (int i = 1; i < BANDS; i++) {
+		u64 next = half[POLICY_BANDS + i];
+
+		if (o->importance > (up_to & 0xffff))
+			band = next;
+		up_to = next;
+	}
+	*cut = !!(band & BAND_CUT);
+	if (o->started) {
+		if (cost && after > now + half[POLICY_STARTED])
+			return REASON_DROP_RESERVE;
+	} else if (o->cut == o->group + 1) {
+		*cut = 0;
+		return REASON_DROP_GROUP;
+	} else {
+		u64 sample = band & BAND_BY_GROUP ? o->group : o->sample;
+
+		/* 2^64 divided by the golden ratio spreads shares evenly over numbers that follow each other. */
+		if (sample * 0x9e3779b97f4a7c15ULL >> 48 < (band >> BAND_SHARE_SHIFT & BAND_SHARE_MASK))
+			return REASON_DROP_SHARE;
+		if (cost && after > now + (band >> BAND_DEPTH_SHIFT << BAND_DEPTH_UNIT))
+			return REASON_DROP_RESERVE;
+	}
+	*cut = 0;
+	return RULE_OK;
+}
+
 /* datagram_size is the size of a DATAGRAM frame with length bytes of data. */
 RULE u32 datagram_size(u32 length, u32 with_length) { return 1 + (with_length ? varint_len(length) : 0) + length; }
 

@@ -60,6 +60,22 @@ typedef uint64_t u64;
 /* Unit of the pace cost: nanoseconds per 1 << PACE_SHIFT bytes. */
 #define PACE_SHIFT 10
 
+/* The policy's word: half in use, whether there is a policy, version. The words of a half, and of its bands, see datapath.Policy. */
+#define POLICY_SECOND 1
+#define POLICY_ON 2
+#define POLICY_SHIFT 2
+#define POLICY_HALF 16
+#define POLICY_COST 0
+#define POLICY_STARTED 1
+#define POLICY_BANDS 8
+#define BANDS 8
+#define BAND_SHARE_SHIFT 16
+#define BAND_SHARE_MASK 0x1ffff
+#define BAND_BY_GROUP (1ULL << 33)
+#define BAND_CUT (1ULL << 34)
+#define BAND_DEPTH_SHIFT 35
+#define BAND_DEPTH_UNIT 10
+
 /* Bit of the generation word, above the 8 that count: the half of the client's double buffer in `clients` that is valid. */
 #define GENERATION_HALF 0x100
 
@@ -189,6 +205,7 @@ struct sub {
 	u64 alias; /* on the client's connection */
 	u64 first_group;
 	u64 last_group; /* 0: without end */
+	u64 cut; /* 1 + the group that was cut, 0: none; the kernel changes it */
 	u8 generation;  /* of the client */
 	u8 priority;
 	u8 zero[6];
@@ -244,7 +261,7 @@ struct client_stream {
 	u8 slot;
 	u8 old_prefix; /* bytes of type and alias, upstream and downstream */
 	u8 new_prefix;
-	u8 zero;
+	u8 dropped; /* by the policy; stream and slot are 0 if that was at its start */
 };
 
 #define FRAME_FIN 1
@@ -255,11 +272,16 @@ struct record_frame {
 	u64 upstream_stream;
 	u64 client_stream;
 	u64 offset;
+	u64 group;
+	u64 cut; /* of the subscription, before the decision */
 	u32 length;
+	u32 track;
 	u8 slot;
 	u8 priority;
+	u8 subscriber; /* its priority */
 	u8 flags;
 	u8 reason;
+	u8 zero[3];
 };
 
 /* Value of `records`. */
@@ -267,13 +289,15 @@ struct record {
 	u64 time; /* of clock_now, ns */
 	u64 number;
 	u64 upstream_number;
+	u64 plan; /* its time before the packet drew from it */
 	u32 upstream;
 	u32 client;
+	u32 policy; /* version */
 	u16 size;
 	u8 generation;
 	u8 reason;
 	u8 frames;
-	u8 zero[27];
+	u8 zero[7];
 	struct record_frame frame[MAX_FORWARD];
 };
 

@@ -99,6 +99,10 @@ func (w *world) connect(id datapath.ClientID, first uint64) *connection {
 	if w.prof.window > 0 {
 		space.SetSendLimit(w.prof.window)
 	}
+	if w.prof.policies {
+		w.must(space.SetPolicy(&w.policy))
+		space.SetWaiting(w.waiting)
+	}
 	w.sim.ClientIngress(datapathtest.UDPFrame(c.side, w.relay, []byte{0x40}), 1, w.at)
 	for i := range uint8(6) {
 		c.free = append(c.free, i)

@@ -46,6 +46,9 @@ func TestP6(t *testing.T) {
 func TestP7(t *testing.T) {
 	holds(t, "P7", 300, of("P7", profile{packets: 20, ops: 12, still: true, single: true, tight: true, failing: true, pressure: true, anyCPU: true}))
 	holds(t, "P7", 200, of("P7", profile{packets: 20, ops: 12, still: true, failing: true, pressure: true}))
+	byTrack := func(t *rapid.T) uint8 { return rapid.SampledFrom([]uint8{0, 60, 128, 250}).Draw(t, "priority") }
+	holds(t, "P7 with policies", 200, of("P7", profile{packets: 20, ops: 12, still: true, policies: true, priority: byTrack}))
+	holds(t, "P7 with policies", 100, of("P7", profile{packets: 20, ops: 12, still: true, policies: true, priority: byTrack, anyCPU: true, failing: true}))
 }
 
 // TestP10Datapath is P10 for what the datapath sends: frames of streams and datagrams that a subscription selects, and nothing

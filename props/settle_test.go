@@ -153,12 +153,23 @@ func (w *world) settleCounters() {
 		w.violate("P7", "of %d packets %d are fresh, and %d ended as packets", packets, fresh, n)
 	}
 	wanted := media - sum(datapath.ReasonUnknownTrack, datapath.ReasonTooManyMedia)
-	clients := counters[datapath.Forwarded] + sum(datapath.ReasonStaleClient, datapath.ReasonContended)
+	clients := counters[datapath.Forwarded] + sum(datapath.ReasonStaleClient, datapath.ReasonDropStream)
 	if w.prof.single && clients != wanted*uint64(len(w.live)) || clients > wanted*uint64(len(w.live)) {
 		w.violate("P7", "%d frames for %d clients ended %d times: %v", wanted, len(w.live), clients, counters.Map())
 	}
 	if !w.prof.single && !w.prof.tight && clients != wanted*uint64(len(w.live)) {
 		w.violate("P7", "%d frames for %d clients ended %d times: %v", wanted, len(w.live), clients, counters.Map())
+	}
+	dropped := uint64(0)
+	for _, r := range w.records {
+		for _, f := range r.Frames {
+			if f.Reason.Dropped() {
+				dropped++
+			}
+		}
+	}
+	if n := sum(datapath.ReasonDropShare, datapath.ReasonDropGroup); dropped != n {
+		w.violate("P7", "records have %d frames that were dropped, counted are %d", dropped, n)
 	}
 	for _, c := range w.all {
 		for n, r := range c.records {

@@ -61,6 +61,7 @@ func (w *world) record(r *datapath.Record) {
 		if f.Datagram {
 			continue
 		}
+		w.dropStream(r, f)
 		var source *pubStream
 		for _, s := range p.streams {
 			if s.id == f.UpstreamStream {
@@ -84,6 +85,28 @@ func (w *world) record(r *datapath.Record) {
 			}
 			s.highest = max(s.highest, f.Offset+uint64(f.Length))
 		}
+	}
+}
+
+// droppedStream is an upstream's stream that the policy dropped.
+type droppedStream struct {
+	upstream datapath.UpstreamID
+	stream   uint64
+}
+
+// dropStream keeps which streams were dropped for whom: once, and for good. Where packets of a stream are on several CPUs, one that
+// was begun may be dropped on one of them before another's record says that it was opened, or while it sends of it.
+func (w *world) dropStream(r *datapath.Record, f *datapath.RecordFrame) {
+	k := droppedStream{r.Upstream, f.UpstreamStream}
+	atStart, was := w.dropped[r.Client][k]
+	if was && (atStart || !w.prof.anyCPU) {
+		w.violate("P7", "stream %d of client %d was dropped, and ends as %v", f.UpstreamStream, r.Client, f.Reason)
+	}
+	if f.Reason.Dropped() {
+		if w.dropped[r.Client] == nil {
+			w.dropped[r.Client] = make(map[droppedStream]bool)
+		}
+		w.dropped[r.Client][k] = f.Opened
 	}
 }
 

@@ -27,6 +27,7 @@ type profile struct {
 	pressure bool   // small limits of the clients
 	window   uint64 // send limit of the clients; default: none
 	priority func(t *rapid.T) uint8
+	policies bool // clients have policies
 }
 
 // world is publishers, a datapath on several CPUs, and userspace.
@@ -48,6 +49,9 @@ type world struct {
 	socket  []*pubPacket // what userspace has not read yet
 	seen    map[*publisher]map[uint64]bool
 	records []datapath.Record
+	policy  datapath.Policy
+	waiting uint32
+	dropped map[datapath.ClientID]map[droppedStream]bool // true: at its start
 	sendErr []bool
 	sends   int
 	lost    int // of defects
@@ -80,6 +84,15 @@ func runWorld(t *rapid.T, prof profile, bug *defect) *world {
 		w.limits.Streams = uint32(rapid.IntRange(1, 6).Draw(t, "room for streams"))
 		w.limits.ClientStreams = uint32(rapid.IntRange(1, 8).Draw(t, "room for client streams"))
 		w.limits.RingBytes = 4096
+	}
+	w.waiting, w.dropped = datapath.NothingWaits, make(map[datapath.ClientID]map[droppedStream]bool)
+	if !prof.policies { // every property holds with them too
+		prof.policies = rapid.IntRange(0, 3).Draw(t, "policies") == 0
+		w.prof.policies = prof.policies
+	}
+	if prof.policies {
+		w.policy = drawPolicy(t, 400)
+		w.waiting = rapid.SampledFrom([]uint32{datapath.NothingWaits, datapath.NothingWaits, 0}).Draw(t, "waits")
 	}
 	if prof.failing {
 		w.sendErr = rapid.SliceOfN(rapid.Bool(), 1, 20).Draw(t, "sends that fail")

@@ -151,7 +151,7 @@ func (g *generator) next() {
 		g.learn(g.IntN(len(g.clients)))
 	case n < 82:
 		g.change()
-	case n < 90:
+	case n < 89:
 		g.word()
 	case n < 94:
 		g.policyWord(g.IntN(len(g.clients)))

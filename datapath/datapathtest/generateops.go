@@ -160,7 +160,7 @@ func (g *generator) setClient(i int, sound bool) {
 
 func (g *generator) subscribe(t, c int, sound bool) {
 	track, client := datapath.TrackID(t), datapath.ClientID(c)
-	set := datapath.Subscription{Alias: Pick(g.Random, uint64(t), uint64(60+t), 1<<14, g.Number()), Priority: byte(g.IntN(256))}
+	set := datapath.Subscription{Alias: Pick(g.Random, uint64(t), uint64(60+t), 1<<14, g.Number()), Priority: g.subscriberPriority()}
 	if g.OneIn(4) {
 		set.FirstGroup, set.LastGroup = g.Uint64N(4), g.Uint64N(6)
 	}

@@ -7,32 +7,32 @@ import (
 	"github.com/fastrelay/fastrelay/datapath"
 )
 
-// policy makes a policy, mostly one that is accepted.
-func (g *generator) policy() datapath.Policy {
-	p := datapath.Policy{Rate: Pick(g.Random, uint64(0), 1000, 50_000, 976_562, 1_000_000, 1<<34), Burst: Pick(g.Random, uint64(0), g.Uint64N(200), g.Uint64N(3000), 1<<40),
-		Overflow: Pick(g.Random, uint64(0), g.Uint64N(200), g.Uint64N(3000))}
-	n := 1 + g.IntN(datapath.Bands)
+// Policy makes a policy, mostly one that is accepted.
+func (r Random) Policy() datapath.Policy {
+	p := datapath.Policy{Rate: Pick(r, uint64(0), 1000, 50_000, 976_562, 1_000_000, 1<<34), Burst: Pick(r, uint64(0), r.Uint64N(200), r.Uint64N(3000), 1<<40),
+		Overflow: Pick(r, uint64(0), r.Uint64N(200), r.Uint64N(3000))}
+	n := 1 + r.IntN(datapath.Bands)
 	var ends []uint16
 	for range n - 1 {
-		ends = append(ends, Pick(g.Random, uint16(g.IntN(256)), uint16(g.IntN(1<<16)), uint16(g.IntN(256)<<8|0xff)))
+		ends = append(ends, Pick(r, r.importance(), r.importance(), uint16(r.IntN(1<<16))))
 	}
 	slices.Sort(ends)
 	ends = append(slices.Compact(ends), datapath.MaxImportance)
-	reserve, drop, byGroup, overflow := uint64(0), 0.0, g.OneIn(2), g.IntN(len(ends)+1)
+	reserve, drop, byGroup, overflow := uint64(0), 0.0, r.OneIn(2), r.IntN(len(ends)+1)
 	for i, end := range ends {
-		if g.OneIn(3) {
-			reserve += Pick(g.Random, g.Uint64N(20), g.Uint64N(2000))
+		if r.OneIn(3) {
+			reserve += Pick(r, r.Uint64N(20), r.Uint64N(2000))
 		}
-		if g.OneIn(4) {
-			drop += (1 - drop) * Pick(g.Random, 0.1, 0.5, 1)
+		if r.OneIn(4) {
+			drop += (1 - drop) * Pick(r, 0.1, 0.5, 1, 1)
 		}
-		p.Bands = append(p.Bands, datapath.Band{UpTo: end, Reserve: reserve, Overflow: i < overflow, Drop: drop, ByGroup: byGroup, Cut: g.OneIn(2)})
+		p.Bands = append(p.Bands, datapath.Band{UpTo: end, Reserve: reserve, Overflow: i < overflow, Drop: drop, ByGroup: byGroup, Cut: r.OneIn(2)})
 	}
-	switch b := &p.Bands[g.IntN(len(p.Bands))]; g.IntN(30) {
+	switch b := &p.Bands[r.IntN(len(p.Bands))]; r.IntN(30) {
 	case 0:
 		b.UpTo = 7
 	case 1:
-		b.Reserve = g.Uint64N(100)
+		b.Reserve = r.Uint64N(100)
 	case 2:
 		b.Drop = 2
 	case 3:
@@ -43,7 +43,7 @@ func (g *generator) policy() datapath.Policy {
 
 // setPolicy gives a client a policy, and sometimes something to wait behind.
 func (g *generator) setPolicy(i int) {
-	p := g.policy()
+	p := g.Policy()
 	g.on(i, fmt.Sprintf("policy %+v", p), func(_ *player, s *datapath.Space) string {
 		if err := s.SetPolicy(&p); err != nil {
 			return "refused"
@@ -52,19 +52,27 @@ func (g *generator) setPolicy(i int) {
 	})
 }
 
+func (g *generator) setWaiting(i int, importance uint32) {
+	g.on(i, fmt.Sprintf("importance %d waits", importance), func(_ *player, s *datapath.Space) string { s.SetWaiting(importance); return "" })
+}
+
 // policyWord makes an operation of userspace's on what a client's policy goes by.
 func (g *generator) policyWord(i int) {
 	now := g.clock
-	switch g.IntN(8) {
+	switch g.IntN(10) {
 	case 0, 1, 2:
 		g.setPolicy(i)
-	case 3:
-		waiting := Pick(g.Random, uint32(datapath.NothingWaits), 0, g.Uint32N(1<<16))
-		g.on(i, fmt.Sprintf("importance %d waits", waiting), func(_ *player, s *datapath.Space) string { s.SetWaiting(waiting); return "" })
-		for range 3 {
+	case 3, 8, 9:
+		waiting := Pick(g.Random, uint32(g.importance()), uint32(g.importance()), g.Uint32N(1<<16))
+		for i := range g.clients {
+			g.setWaiting(i, waiting)
+		}
+		for range 4 {
 			g.media()
 		}
-		g.on(i, "nothing waits", func(_ *player, s *datapath.Space) string { s.SetWaiting(datapath.NothingWaits); return "" })
+		for i := range g.clients {
+			g.setWaiting(i, datapath.NothingWaits)
+		}
 	case 4:
 		size := g.Uint64N(3000)
 		g.on(i, fmt.Sprintf("%d bytes of the plan at %d ns", size, now), func(_ *player, s *datapath.Space) string {

@@ -116,9 +116,30 @@ func (r Random) Subgroup(b []byte, draft uint8, alias, group uint64) []byte {
 		b = r.Varint(b, r.field())
 	}
 	if t&0x20 == 0 {
-		b = append(b, byte(r.IntN(256)))
+		b = append(b, r.priority())
 	}
 	return b
+}
+
+// priority returns a publisher's priority, more often one of a few.
+func (r Random) priority() byte {
+	if r.OneIn(3) {
+		return byte(r.IntN(256))
+	}
+	return Pick(r, byte(7), 128)
+}
+
+// subscriberPriority is the same for a subscriber.
+func (r Random) subscriberPriority() byte {
+	if r.OneIn(3) {
+		return byte(r.IntN(256))
+	}
+	return byte(r.IntN(2))
+}
+
+// importance returns that of one of a few priorities, or one next to it.
+func (r Random) importance() uint16 {
+	return datapath.Importance(r.subscriberPriority(), r.priority()) + Pick(r, 0, 0, 1, ^uint16(0))
 }
 
 // Object appends the header of an object datagram: of any type that draft has, sometimes of one that it has not.
@@ -139,7 +160,7 @@ func (r Random) Object(b []byte, draft uint8, alias, group uint64) []byte {
 		b = r.Varint(b, r.field())
 	}
 	if t&0x08 == 0 {
-		b = append(b, byte(r.IntN(256)))
+		b = append(b, r.priority())
 	}
 	return b
 }

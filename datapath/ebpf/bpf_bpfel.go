@@ -54,7 +54,7 @@ type bpfClientStream struct {
 	Slot      uint8
 	OldPrefix uint8
 	NewPrefix uint8
-	Zero      uint8
+	Dropped   uint8
 }
 
 type bpfClientStreamKey struct {
@@ -98,13 +98,15 @@ type bpfRecord struct {
 	Time           uint64
 	Number         uint64
 	UpstreamNumber uint64
+	Plan           uint64
 	Upstream       uint32
 	Client         uint32
+	Policy         uint32
 	Size           uint16
 	Generation     uint8
 	Reason         uint8
 	Frames         uint8
-	Zero           [27]uint8
+	Zero           [7]uint8
 	Frame          [4]bpfRecordFrame
 }
 
@@ -113,11 +115,16 @@ type bpfRecordFrame struct {
 	UpstreamStream uint64
 	ClientStream   uint64
 	Offset         uint64
+	Group          uint64
+	Cut            uint64
 	Length         uint32
+	Track          uint32
 	Slot           uint8
 	Priority       uint8
+	Subscriber     uint8
 	Flags          uint8
 	Reason         uint8
+	Zero           [3]uint8
 }
 
 type bpfScratch struct {
@@ -174,6 +181,7 @@ type bpfScratch struct {
 	Priority    uint8
 	Zero        [4]uint8
 	_           [4]byte
+	Policy      uint64
 	Record      bpfRecord
 	Packet      [2112]uint8
 	Out         [4224]uint8
@@ -205,6 +213,7 @@ type bpfSub struct {
 	Alias      uint64
 	FirstGroup uint64
 	LastGroup  uint64
+	Cut        uint64
 	Generation uint8
 	Priority   uint8
 	Zero       [6]uint8

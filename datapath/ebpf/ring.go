@@ -123,6 +123,8 @@ func (r *ring) decode(b *bpfRecord) {
 		Generation:     b.Generation,
 		Reason:         datapath.Reason(b.Reason),
 		Size:           b.Size,
+		Policy:         b.Policy,
+		Plan:           b.Plan,
 		Frames:         r.frames[:n],
 	}
 	for i := range r.rec.Frames {
@@ -132,8 +134,12 @@ func (r *ring) decode(b *bpfRecord) {
 			ClientStream:   f.ClientStream,
 			Offset:         f.Offset,
 			Length:         f.Length,
+			Group:          f.Group,
+			Cut:            f.Cut,
+			Track:          datapath.TrackID(f.Track),
 			Slot:           f.Slot,
 			Priority:       f.Priority,
+			Subscriber:     f.Subscriber,
 			Fin:            f.Flags&frameFin != 0,
 			Opened:         f.Flags&frameOpened != 0,
 			Datagram:       f.Flags&frameDatagram != 0,

@@ -119,7 +119,7 @@ func (s *stage) Dump(to *datapathtest.Dump) {
 		}),
 		each(d.objs.Subs, func(k *bpfSubKey, v *bpfSub) {
 			to.Sub(datapath.TrackID(k.Track), datapath.ClientID(k.Client),
-				datapath.Subscription{Alias: v.Alias, FirstGroup: v.FirstGroup, LastGroup: v.LastGroup, Priority: v.Priority}, v.Generation, 0)
+				datapath.Subscription{Alias: v.Alias, FirstGroup: v.FirstGroup, LastGroup: v.LastGroup, Priority: v.Priority}, v.Generation, v.Cut)
 		}),
 		each(d.objs.Addresses, func(k *bpfAddress, v *uint32) { to.Address(fromAddress(k.Ip, k.Port), datapath.ClientID(*v)) }),
 		each(d.objs.Streams, func(k *bpfStreamKey, v *bpfStream) {
@@ -127,7 +127,7 @@ func (s *stage) Dump(to *datapathtest.Dump) {
 		}),
 		each(d.objs.ClientStreams, func(k *bpfClientStreamKey, v *bpfClientStream) {
 			to.ClientStream(datapath.ClientID(k.Client), uint8(k.Generation), datapath.UpstreamID(k.Upstream), k.Stream, v.Stream, v.Slot,
-				v.OldPrefix, v.NewPrefix, v.Alias, datapath.TrackID(v.Track), false)
+				v.OldPrefix, v.NewPrefix, v.Alias, datapath.TrackID(v.Track), v.Dropped != 0)
 		})))
 	for id := range datapath.UpstreamID(d.limits.Upstreams) {
 		var u bpfUpstream

@@ -147,8 +147,16 @@ func (d *Datapath) setSubscription(t datapath.TrackID, c datapath.ClientID, s *d
 	if place == datapath.MembersPerTrack {
 		return fmt.Errorf("members of the track: %w", datapath.ErrFull)
 	}
+	key := &bpfSubKey{Track: uint32(t), Client: uint32(c)}
 	v := bpfSub{Alias: s.Alias, FirstGroup: s.FirstGroup, LastGroup: s.LastGroup, Generation: d.generation(c), Priority: s.Priority}
-	if err := put(d.objs.Subs, &bpfSubKey{Track: uint32(t), Client: uint32(c)}, &v); err != nil {
+	if member {
+		var old bpfSub
+		if err := d.objs.Subs.Lookup(key, &old); err != nil {
+			return fmt.Errorf("subscriptions: %w", err)
+		}
+		v.Cut = old.Cut // what is cut between here and there is not
+	}
+	if err := put(d.objs.Subs, key, &v); err != nil {
 		return fmt.Errorf("subscriptions: %w", err)
 	}
 	if !member {

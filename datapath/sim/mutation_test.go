@@ -2,6 +2,7 @@ package sim
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -350,7 +351,8 @@ const mutationSteps = 40000
 // TestTracesFindDefects plays traces on a simulator and one with a defect: they must part, for each defect.
 func TestTracesFindDefects(t *testing.T) {
 	most := 0
-	for _, m := range mutations {
+	all := append(slices.Clone(mutations), policyMutations...)
+	for _, m := range all {
 		steps, found := 0, false
 		for seed := uint64(1); steps < mutationSteps && !found; seed++ {
 			tr := datapathtest.Generate(seed)
@@ -366,7 +368,7 @@ func TestTracesFindDefects(t *testing.T) {
 		}
 		most = max(most, steps)
 	}
-	t.Logf("%d defects found, each within %d steps", len(mutations), most)
+	t.Logf("%d defects found, each within %d steps", len(all), most)
 }
 
 // TestShrink leaves of a trace that shows a defect what is needed for it.

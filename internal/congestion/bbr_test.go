@@ -27,7 +27,7 @@ func acked(b *BBR, rate float64, p Packet) {
 	})
 }
 
-// TestBBRMaxBwFilter: the largest rate of two cycles; what the application limits counts when it is larger (sections 5.5.4 to 5.5.6).
+// TestBBRMaxBwFilter: the largest rate of two cycles; what the application limits counts when it is larger (sections 5.5.3 to 5.5.6).
 func TestBBRMaxBwFilter(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -84,7 +84,7 @@ func TestBBRFullPipe(t *testing.T) {
 }
 
 // TestBBRInflightAtLoss: more than 2 % lost of what was in flight with a packet of a probe bound what is in flight by what was when 2 % were
-// passed, or by 0.7 of what should be (sections 5.5.10.2 and 2.7).
+// passed, or by 0.7 of what should be (sections 5.5.10.2 and 2.8).
 func TestBBRInflightAtLoss(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -139,7 +139,7 @@ func TestBBRShortTerm(t *testing.T) {
 	}
 }
 
-// TestBBRCycle: what ends the states of ProbeBW (section 5.3.3.6).
+// TestBBRCycle: what ends the states of ProbeBW (section 5.3.3.9).
 func TestBBRCycle(t *testing.T) {
 	round := func(b *BBR) Packet { return Packet{Delivered: b.delivered, InFlight: 50_000} }
 	for _, tc := range []struct {

@@ -53,7 +53,7 @@ func NewScream(n, first int) *Scream {
 
 // OnAcked implements Controller: the window grows by what is acknowledged in fast increase, and otherwise by a datagram per round trip.
 func (c *Scream) OnAcked(_ int64, p Packet, inFlight uint64) {
-	if c.before(p) || c.draining || 2*inFlight < c.window || c.delay > screamTarget {
+	if c.before(p) || c.draining || 2*inFlight < c.window {
 		return
 	}
 	if c.fast {
@@ -125,6 +125,10 @@ func (c *Scream) OnAck(now int64, s Sample) {
 
 // follow keeps the smallest RTT, and makes a gap when there was none for long.
 func (c *Scream) follow(now, rtt int64, s Sample) {
+	slot := now - now%(2*screamBucket)
+	if c.base == 0 {
+		c.gap = slot - screamBucket // the next slot is the first one for a gap
+	}
 	if bucket := now / screamBucket; bucket != c.bucket {
 		if bucket != c.bucket+1 {
 			c.least[0] = 0
@@ -149,7 +153,7 @@ func (c *Scream) follow(now, rtt int64, s Sample) {
 			c.draining = false
 			c.recovery, c.recovering = now, true // delays until now are not those of the window
 		}
-	} else if since := now % (2 * screamBucket); c.gap < now-since-screamBucket {
+	} else if c.gap < slot-screamBucket {
 		c.draining, c.until = true, 0
 	}
 }

@@ -226,6 +226,10 @@ func TestBBRRate(t *testing.T) {
 	if got := b.Rate(100e6); got != 332_400 {
 		t.Errorf("rate %d, want 332400", got)
 	}
+	b.OnAck(1e9, Sample{RTT: 100e6, Smoothed: 100e6, Delivered: mss, Total: mss, Rate: 12_000, AppLimited: true, Newest: Packet{AppLimited: true}})
+	if got := b.Rate(100e6); got != 332_400 {
+		t.Errorf("rate %d after an application that sends little, want 332400 as before", got)
+	}
 	b = bbrIn(bbrUp)
 	b.pacingGain = bbrUpPacingGain
 	b.setPacingRate(b.pacingGain)

@@ -110,7 +110,7 @@ func (b *bottleneck) outcome(rate float64) (o outcome) {
 	return o
 }
 
-// bound is what an outcome must keep to. The live default is held to the most: the queue's 95th percentile is below 100 ms on every path.
+// bound is what an outcome must keep to. The one for live media is held to the most: the queue's 95th percentile is below 100 ms on every path.
 type bound struct {
 	controller, scenario string // "" for all
 	utilisation          float64
@@ -203,7 +203,7 @@ func TestClockHasNoOrigin(t *testing.T) {
 	}
 }
 
-// TestClosedLoopOfScream runs the live default on many paths: up to four flows, live and bulk, keep the queue below 100 ms at the 95th percentile and
+// TestClosedLoopOfScream runs the controller for live media on many paths: up to four flows, live and bulk, keep the queue below 100 ms at the 95th percentile and
 // use the path, and none of them starves.
 func TestClosedLoopOfScream(t *testing.T) {
 	for _, mbit := range []float64{5, 10, 50} {
@@ -220,7 +220,7 @@ func TestClosedLoopOfScream(t *testing.T) {
 							}
 						}
 					}}
-					o := s.run(t, "scream")
+					o := s.run(t, congestion.Live)
 					fair, used := 0.3, 0.94
 					if live {
 						fair, used = 0.8, 0.89

@@ -9,7 +9,7 @@ import "math"
 //	                             ▲───────────────────────────────┘      ProbeRTT from any of them
 //
 // Names of the fields are those of the draft; sections are those of its version of August 2026. The parts: bbr.go has states and what happens
-// per packet and per ACK (sections 5.1 to 5.3), bbrmodel.go the path's model (5.5), bbrloss.go what losses say (5.5.10), bbrprobe.go
+// per packet and per ACK (sections 5.2 to 5.4), bbrmodel.go the path's model (5.5), bbrloss.go what losses say (5.5.10), bbrprobe.go
 // ProbeBW (5.3.3), bbrprobertt.go ProbeRTT (5.3.4), and bbrcontrol.go rate and window (5.6).
 //
 // Left out: undoing what was done for a loss that turns out spurious (5.5.11), ECN, and the restoring of the window at the end of loss recovery
@@ -114,7 +114,7 @@ const (
 	acksProbeStopping
 )
 
-// Constants of the draft, sections 2.3 to 2.14.
+// Constants of the draft, sections 2.5 to 2.16.
 const (
 	bbrStartupPacingGain = 2.77
 	bbrDrainPacingGain   = 0.5
@@ -196,6 +196,9 @@ func (b *BBR) OnAck(now int64, s Sample) {
 	rs.volume = float64(s.Total - min(s.Newest.Delivered, s.Total))
 	rs.lost = float64(s.Lost - min(s.Newest.Lost, s.Lost))
 
+	if b.pacing == 0 && s.Smoothed > 0 {
+		b.pacing = b.initialRate(s.Smoothed) // Startup does not get slower than this
+	}
 	b.updateLatestDeliverySignals(rs)
 	b.updateCongestionSignals(rs)
 	b.updateACKAggregation(rs)
@@ -274,7 +277,7 @@ func (b *BBR) Rate(smoothed int64) uint64 {
 	}
 	rate := b.pacing
 	if rate == 0 {
-		rate = bbrStartupPacingGain * float64(b.window) * 1e9 / float64(smoothed)
+		rate = b.initialRate(smoothed)
 	}
 	return uint64(min(max(rate, 1), math.MaxInt64))
 }

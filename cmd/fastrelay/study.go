@@ -10,6 +10,7 @@ import (
 
 	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/study"
+	"github.com/fastrelay/fastrelay/internal/study/report"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
 )
 
@@ -17,7 +18,7 @@ type studyCmd struct {
 	List       bool     `help:"List the scenarios and heuristics, and end."`
 	Scenario   []string `placeholder:"NAME|FILE" help:"Scenarios to run: shipped ones by name, others by a file that ends in .toml. Default: all shipped."`
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
-	Congestion []string `default:"scream" placeholder:"NAME" help:"Congestion controls (default: ${default})."`
+	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of standing queues cubic too."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
 	Out        string   `default:"study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`
@@ -38,7 +39,10 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	if c.List {
 		return c.list(a)
 	}
-	p := &study.Plan{Congestions: c.Congestion, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
+	p := &study.Plan{Congestions: c.Congestion, Favourite: heuristic.Default, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
+	if len(p.Congestions) == 0 {
+		p.Congestions, p.Beside = []string{"scream"}, []string{"cubic"}
+	}
 	if len(c.Scenario) == 0 {
 		c.Scenario = scenario.Names()
 	}
@@ -69,6 +73,13 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	if err := r.Write(); err != nil {
 		return err
 	}
+	page, err := report.HTML(r)
+	if err != nil {
+		return err
+	}
+	if err := r.WriteFile("report.html", page); err != nil {
+		return err
+	}
 	if a.json {
 		a.event(r.Summary())
 		return nil
@@ -82,6 +93,9 @@ func printStudy(a *app, r *study.Results) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	last := ""
 	for _, row := range r.Rows() {
+		if row.Beside {
+			continue
+		}
 		if row.Scenario != last {
 			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tlink used\tcontrol<2RTT\t\n", row.Scenario)
 			last = row.Scenario

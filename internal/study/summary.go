@@ -19,6 +19,7 @@ type Row struct {
 	Scenario   string `json:"scenario"`
 	Congestion string `json:"congestion"`
 	Heuristic  string `json:"heuristic"`
+	Beside     bool   `json:"beside,omitempty"` // for comparison of the congestion control alone
 	Seeds      int    `json:"seeds"`
 
 	DecodableFPS Estimate `json:"decodable_fps"`
@@ -39,15 +40,17 @@ type Row struct {
 	ControlP99  Estimate `json:"control_p99_ms"`
 	Refused     int      `json:"policies_refused"`
 
-	// Runs are those of the row.
+	// Runs are those of the row, by seed.
 	Runs []*run.Result `json:"-"`
 }
 
 // Rows returns a row for each scenario, congestion control and heuristic, in the plan's order.
 func (r *Results) Rows() []*Row {
 	var rows []*Row
-	for at := 0; at < len(r.Runs); at += r.Plan.Seeds {
-		rows = append(rows, newRow(r.Runs[at:at+r.Plan.Seeds]))
+	for i, c := range r.Plan.cells() {
+		row := newRow(r.Runs[i*r.Plan.Seeds : (i+1)*r.Plan.Seeds])
+		row.Beside = c.beside
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -131,12 +134,17 @@ func (r *Results) Summary() *Summary {
 
 // Write writes runs.csv and summary.json.
 func (r *Results) Write() error {
-	if err := writeFile(filepath.Join(r.Plan.Out, "runs.csv"), r.CSV()); err != nil {
-		return err
-	}
 	b, err := json.MarshalIndent(r.Summary(), "", " ")
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(r.Plan.Out, "summary.json"), append(b, '\n'))
+	if err := r.WriteFile("summary.json", append(b, '\n')); err != nil {
+		return err
+	}
+	return r.WriteFile("runs.csv", r.CSV())
+}
+
+// WriteFile writes a file in the study's directory, whole or not at all.
+func (r *Results) WriteFile(name string, b []byte) error {
+	return writeFile(filepath.Join(r.Plan.Out, name), b)
 }

@@ -186,6 +186,9 @@ func (c *client) sendControl(m int32) {
 
 // onAck takes an ACK frame.
 func (c *client) onAck(a *ack) error {
+	if c.w.tracer != nil && c.index == 0 {
+		c.w.tracer.received(c, a)
+	}
 	if err := c.loss.OnAck(c.w.now, a.ranges, a.delay); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (p *Planner) Plan(v *View, queue time.Duration) (policy datapath.Policy, ok
 	if r := v.Reported; r != nil && r.Rate > 0 && v.Now-r.At <= reportAge && r.Delay > reportDelay {
 		rate = min(rate, r.Rate)
 	}
-	policy.Rate = min(rate, maxRate)
+	policy.Rate = max(min(rate, maxRate)*19/20, 1)
 	burst := carried(&policy, min(queue, maxQueue))
 	if p.ran {
 		burst += carried(&policy, min(v.Plan, maxQueue)) - float64(min(v.Backlog, maxRate))

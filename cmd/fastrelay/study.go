@@ -17,7 +17,7 @@ type studyCmd struct {
 	List       bool     `help:"List the scenarios and heuristics, and end."`
 	Scenario   []string `placeholder:"NAME|FILE" help:"Scenarios to run: shipped ones by name, others by a file that ends in .toml. Default: all shipped."`
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
-	Congestion []string `default:"cubic" placeholder:"NAME" help:"Congestion controls (default: ${default})."`
+	Congestion []string `default:"scream" placeholder:"NAME" help:"Congestion controls (default: ${default})."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
 	Out        string   `default:"study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`

@@ -18,7 +18,6 @@ const (
 type packet struct {
 	number   uint64
 	sent     int64
-	arrived  int64
 	contents contents
 	kind     uint8 // recovery.Kind
 }

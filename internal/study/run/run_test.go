@@ -30,7 +30,7 @@ func TestAccounting(t *testing.T) {
 	for _, name := range scenario.Names() {
 		s := load(t, name)
 		for _, h := range heuristic.Names() {
-			r := simulate(t, Config{Scenario: s, Heuristic: h, Congestion: "cubic", Seed: 1})
+			r := simulate(t, Config{Scenario: s, Heuristic: h, Congestion: "scream", Seed: 1})
 			for class, f := range r.Classes {
 				if got := f.Delivered + f.Late + sum(&f.Dropped) + sum(&f.Reset) + f.Unfinished; got != f.Published || got == 0 {
 					t.Errorf("%s with %s: %v: %d published, %d accounted for: %+v", name, h, Class(class), f.Published, got, f)

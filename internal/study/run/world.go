@@ -16,6 +16,7 @@ package run
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -74,9 +75,16 @@ func newController(name string) (congestion.Controller, error) {
 		return congestion.NewNewReno(maxSize, initialWindow), nil
 	case "cubic":
 		return congestion.NewCubic(maxSize, initialWindow), nil
+	case "bbr":
+		return congestion.NewBBR(maxSize, initialWindow), nil
+	case "scream":
+		return congestion.NewScream(maxSize, initialWindow), nil
 	}
-	return nil, fmt.Errorf("there is no congestion control %q", name)
+	return nil, fmt.Errorf("there is no congestion control %q; there are %s", name, strings.Join(Congestions(), ", "))
 }
+
+// Congestions returns the names of congestion controls.
+func Congestions() []string { return []string{"bbr", "cubic", "newreno", "scream"} }
 
 // Run simulates a run.
 func Run(config Config) (*Result, error) {

@@ -61,11 +61,18 @@ type Report struct {
 
 // Class is what is known of the media of one importance.
 type Class struct {
-	Importance                 uint16 // datapath.Importance; lower is more important
-	Rate                       uint64 // offered bytes per second, smoothed
-	Peak                       uint64 // bytes of the largest stream (or datagram) lately
-	Group                      uint64 // bytes of the largest group lately
-	Offered, Admitted, Dropped Count  // since the last view; a stream counts when it begins
+	Importance uint16 // datapath.Importance; lower is more important
+	Rate       uint64 // offered bytes per second, smoothed
+	Peak       uint64 // bytes of the largest stream (or datagram) lately
+
+	// Groups. If the media are of several tracks, whose groups are numbered independently, those of the track with the largest numbers.
+	Group, Streams uint64        // bytes and streams of the largest group lately
+	Begun          time.Duration // when the latest group began, as View.Now
+	Period         time.Duration // between the beginnings of groups, smoothed; 0: not known yet
+	Deviation      time.Duration // mean deviation from Period
+	Shed           uint64        // streams of the latest group that were dropped
+
+	Offered, Admitted, Dropped Count // since the last view; a stream counts when it begins, or is dropped
 }
 
 // Count is an amount of media.
@@ -85,8 +92,16 @@ const Default = "live"
 var (
 	mu       sync.RWMutex
 	registry = map[string]func() Heuristic{
-		"none": func() Heuristic { return &TailDrop{} },
-		"live": func() Heuristic { return &Live{} },
+		"none":      func() Heuristic { return &TailDrop{} },
+		"random":    func() Heuristic { return &Random{} },
+		"threshold": func() Heuristic { return &Threshold{} },
+		"thesis":    func() Heuristic { return &Thesis{} },
+		"budget":    func() Heuristic { return &Budget{} },
+		"reserve":   func() Heuristic { return &Reserve{} },
+		"group":     func() Heuristic { return &Reserve{Cut: true} },
+		"age":       func() Heuristic { return &Age{} },
+		"ppd":       func() Heuristic { return &PriorityDrop{} },
+		"live":      func() Heuristic { return &Live{} },
 	}
 )
 

@@ -30,11 +30,11 @@ type Meter struct {
 
 type class struct {
 	Class
-	sum         float64       // offered bytes, older ones less: e^(-age/meterTime)
-	since, seen time.Duration // first and last offer
-	peak, group decayingMax
-	id          uint64 // the group whose bytes are counted
-	bytes       uint64
+	sum                  float64       // offered bytes, older ones less: e^(-age/meterTime)
+	since, seen          time.Duration // first and last offer
+	peak, group, streams decayingMax
+	id                   uint64 // the latest group
+	inGroup              Count  // what came of it
 }
 
 type meterStream struct {
@@ -52,23 +52,27 @@ func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64
 	c.decay(now)
 	c.sum += float64(n)
 	c.seen = now
-	if c.id != group {
-		c.id, c.bytes = group, 0
-	}
-	c.bytes += n
-	s.bytes += n
-	c.group.raise(now, c.bytes)
-	c.peak.raise(now, s.bytes)
 	begins := uint64(0)
 	if !s.known {
 		s.known, begins = true, 1
 	}
+	c.begin(now, group)
+	if group == c.id {
+		c.inGroup.add(n, begins)
+		c.group.raise(now, c.inGroup.Bytes)
+		c.streams.raise(now, c.inGroup.Streams)
+	}
+	s.bytes += n
+	c.peak.raise(now, s.bytes)
 	c.Offered.add(n, begins)
 	if reason.Dropped() {
 		if !s.dropped {
 			begins, s.dropped = 1, true
 		}
 		c.Dropped.add(n, begins)
+		if group == c.id {
+			c.Shed += begins
+		}
 	} else {
 		c.Admitted.add(n, begins)
 	}
@@ -105,6 +109,23 @@ func (m *Meter) stream(id uint64) *meterStream {
 	return s
 }
 
+// begin notes that a group of the class has begun, if it is a new one. Of several tracks whose groups are numbered independently the
+// one with the largest numbers counts.
+func (c *class) begin(now time.Duration, group uint64) {
+	first := c.inGroup == Count{}
+	if !first && group <= c.id && (group == c.id || now-c.Begun < meterForget) {
+		return
+	}
+	if between := now - c.Begun; !first && between < meterForget {
+		if c.Period == 0 {
+			c.Period = between
+		}
+		c.Deviation += ((between - c.Period).Abs() - c.Deviation) / 4
+		c.Period += (between - c.Period) / 4
+	}
+	c.id, c.inGroup, c.Shed, c.Begun = group, Count{}, 0, now
+}
+
 // decay ages the class's sum to now.
 func (c *class) decay(now time.Duration) {
 	if now > c.seen {
@@ -127,7 +148,7 @@ func (m *Meter) View(v *View) {
 		// A class that is new has not filled the time constant yet; the first second of it says little.
 		age := max(v.Now-c.since, time.Second)
 		c.Rate = uint64(sum / (meterTime.Seconds() * (1 - math.Exp(-float64(age)/float64(meterTime)))))
-		c.Peak, c.Group = c.peak.at(v.Now), c.group.at(v.Now)
+		c.Peak, c.Group, c.Streams = c.peak.at(v.Now), c.group.at(v.Now), c.streams.at(v.Now)
 		m.view = append(m.view, c.Class)
 		c.Offered, c.Admitted, c.Dropped = Count{}, Count{}, Count{}
 		keep = append(keep, *c)

@@ -11,17 +11,14 @@ import (
 //
 // It is the baseline. Use it to see what a heuristic gains.
 type TailDrop struct {
-	Queue time.Duration // how much may be ahead, at the path's rate; default 250 ms
+	Queue time.Duration // how much may be ahead, at the path's rate; default 500 ms
+	plan  Planner
 }
 
 func (t *TailDrop) Name() string { return "none" }
 
 func (t *TailDrop) Policy(v *View) datapath.Policy {
-	queue := t.Queue
-	if queue == 0 {
-		queue = 250 * time.Millisecond
-	}
-	p, ok := plan(v, queue)
+	p, ok := t.plan.Plan(v, or(t.Queue, defaultQueue))
 	if ok {
 		p.Bands = []datapath.Band{{UpTo: datapath.MaxImportance}}
 	}

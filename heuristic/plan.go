@@ -7,32 +7,92 @@ import (
 )
 
 const (
-	// headroom is the share of media in what is sent is less than one (headers, repairs, quic-go's own), and yet a little
-	// more is planned than congestion control allows: a window that is never filled does not grow.
-	headroom = 1.1
-	// correction is the time over which the plan's error is made good.
-	correction = 500 * time.Millisecond
+	// defaultQueue is how much may wait, at the path's rate, unless a heuristic knows better.
+	defaultQueue = 500 * time.Millisecond
 	// minBurst lets a few packets pass on the slowest path.
 	minBurst = 8 << 10
+	// maxRate is more than any path carries; it keeps what is computed from a rate within datapath.Policy's bounds.
+	maxRate = 100e9
+	// maxQueue bounds what may wait, whatever a heuristic asks for.
+	maxQueue = 10 * time.Second
+	// reportAge is for how long a client's report counts, and reportDelay the delay from which on it is believed more than congestion control.
+	reportAge, reportDelay = time.Second, 200 * time.Millisecond
 )
 
-// plan returns a policy without bands whose plan is that of the path: its rate what congestion control allows, corrected by what the last
-// plans got wrong, its burst what the path carries in queue. ok is false while the path's rate is not known: everything is admitted then.
+// Planner makes the plan of policies: how fast admitted bytes leave, and how many may be ahead. The zero Planner is ready; one
+// belongs to one heuristic of one client.
 //
-// The plan believes that admitted bytes leave at its rate. Those that wait in userspace beyond what it believes to be ahead show that
-// they leave more slowly; if fewer wait, they leave faster.
-func plan(v *View, queue time.Duration) (p datapath.Policy, ok bool) {
+// A plan alone would be wrong for as long as the rate is that it believes in. So each is corrected by what the last one got wrong: the plan
+// says how many bytes are ahead, and it is known how many wait in userspace. Between two views the plan tells how that goes on.
+//
+// The rate is that of congestion control, or what the client reports that arrives, if it reports a long delay with it, too: then
+// something queues that congestion control does not see (thesis, 3.4.1).
+type Planner struct{ ran bool }
+
+// Plan returns a policy without bands, whose plan lets so many bytes wait as the path carries in queue. Bands leave some of its Burst to
+// the more important with their Reserve. ok is false while the path's rate is not known: everything is to be admitted then.
+func (p *Planner) Plan(v *View, queue time.Duration) (policy datapath.Policy, ok bool) {
 	if v.Rate == 0 {
-		return p, false
+		p.ran = false
+		return policy, false
 	}
-	rate := float64(min(v.Rate, maxRate))
-	ahead := v.Plan.Seconds() * rate
-	wrong := (ahead - float64(v.Backlog)) / correction.Seconds()
-	p.Rate = uint64(min(max(rate*headroom+wrong, rate/4), rate*1.5))
-	p.Rate = max(p.Rate, 1)
-	p.Burst = max(uint64(rate*queue.Seconds()), minBurst)
-	return p, true
+	rate := v.Rate
+	if r := v.Reported; r != nil && r.Rate > 0 && v.Now-r.At <= reportAge && r.Delay > reportDelay {
+		rate = min(rate, r.Rate)
+	}
+	policy.Rate = max(min(rate, maxRate)*19/20, 1)
+	burst := carried(&policy, min(queue, maxQueue))
+	if p.ran {
+		burst += carried(&policy, min(v.Plan, maxQueue)) - float64(min(v.Backlog, maxRate))
+	}
+	p.ran = true
+	policy.Burst = uint64(max(burst, minBurst))
+	return policy, true
 }
 
-// maxRate is more than any path carries; it keeps what is computed from a rate within datapath.Policy's bounds.
-const maxRate = 100e9
+// carried returns how many bytes a plan gives back in d.
+func carried(p *datapath.Policy, d time.Duration) float64 {
+	return float64(p.Rate) * max(d, 0).Seconds()
+}
+
+// or returns d, or its default if it is 0.
+func or(d, byDefault time.Duration) time.Duration {
+	if d == 0 {
+		return byDefault
+	}
+	return d
+}
+
+// bands returns the classes, at most as many as a policy has bands: of more, neighbours of which the least is offered become one.
+func bands(v *View) []Class {
+	if len(v.Classes) <= datapath.Bands {
+		return v.Classes
+	}
+	c := append([]Class(nil), v.Classes...)
+	for len(c) > datapath.Bands {
+		at := 0
+		for i := range len(c) - 1 {
+			if c[i].Rate+c[i+1].Rate < c[at].Rate+c[at+1].Rate {
+				at = i
+			}
+		}
+		a, b := c[at], &c[at+1]
+		b.Rate += a.Rate
+		b.Peak = max(b.Peak, a.Peak)
+		b.Group, b.Streams, b.Shed = b.Group+a.Group, b.Streams+a.Streams, b.Shed+a.Shed
+		b.Begun, b.Period = max(b.Begun, a.Begun), max(b.Period, a.Period)
+		for _, n := range [...]struct{ to, from *Count }{{&b.Offered, &a.Offered}, {&b.Admitted, &a.Admitted}, {&b.Dropped, &a.Dropped}} {
+			n.to.add(n.from.Bytes, n.from.Streams)
+		}
+		c = append(c[:at], c[at+1:]...)
+	}
+	return c
+}
+
+// finish makes the policy's last band reach to the least important.
+func finish(p datapath.Policy) datapath.Policy {
+	if n := len(p.Bands); n > 0 {
+		p.Bands[n-1].UpTo = datapath.MaxImportance
+	}
+	return p
+}

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/fastrelay/fastrelay/heuristic"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/study"
 	"github.com/fastrelay/fastrelay/internal/study/report"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
@@ -41,7 +42,7 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	}
 	p := &study.Plan{Congestions: c.Congestion, Favourite: heuristic.Default, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
 	if len(p.Congestions) == 0 {
-		p.Congestions, p.Beside = []string{"scream"}, []string{"cubic"}
+		p.Congestions, p.Beside = []string{congestion.Live}, []string{"cubic"}
 	}
 	if len(c.Scenario) == 0 {
 		c.Scenario = scenario.Names()
@@ -52,6 +53,11 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		p.Scenarios = append(p.Scenarios, s)
+	}
+	for _, cc := range p.Congestions {
+		if _, err := congestion.ByName(cc); err != nil {
+			return err
+		}
 	}
 	var err error
 	if p.Heuristics, err = chooseHeuristics(c.Heuristic); err != nil {
@@ -147,6 +153,6 @@ func (c *studyCmd) list(a *app) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%v\t%s\n", n, s.Clients(), s.Duration, s.Description)
 	}
-	fmt.Fprintf(w, "\nheuristics: %s\n", strings.Join(heuristic.Names(), ", "))
+	fmt.Fprintf(w, "\nheuristics: %s\ncongestion: %s\n", strings.Join(heuristic.Names(), ", "), strings.Join(congestion.Names(), ", "))
 	return w.Flush()
 }

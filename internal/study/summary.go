@@ -38,7 +38,9 @@ type Row struct {
 	QueueP95    Estimate `json:"queue_p95_ms"`
 	Control     Estimate `json:"control_in_2rtt_share"`
 	ControlP99  Estimate `json:"control_p99_ms"`
-	Refused     int      `json:"policies_refused"`
+	// Refused is how many subscribers' heuristics were replaced by the default, in all runs; Refusal why the first was.
+	Refused int    `json:"refused,omitempty"`
+	Refusal string `json:"refusal,omitempty"`
 
 	// Runs are those of the row, by seed.
 	Runs []*run.Result `json:"-"`
@@ -75,7 +77,10 @@ func newRow(runs []*run.Result) *Row {
 	row.Control = over(func(r *run.Result) float64 { return share(r.ControlInTime, r.ControlSent) })
 	row.ControlP99 = over(func(r *run.Result) float64 { return r.Control.At(99) })
 	for _, x := range runs {
-		row.Refused += x.PoliciesRefused
+		if row.Refused == 0 {
+			row.Refusal = x.Refusal
+		}
+		row.Refused += x.Refused
 	}
 	return row
 }

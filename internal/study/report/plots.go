@@ -54,7 +54,6 @@ func fates(rows []row) template.HTML {
 			s.text(x.right+44, y+barHeight-2, "value", num(100*e.Mean, 1))
 		}
 	}
-	s.text(plotWidth-18, top+rowHeight*float64(len(rows))+16, "tick end", "% of published")
 	return drawn(s)
 }
 
@@ -129,7 +128,7 @@ func forest(rows []row) template.HTML {
 		{"stalls per subscriber", func(r *study.Row) study.Estimate { return r.Stalls }, 1, 1, 0},
 		{"stalled, s", func(r *study.Row) study.Estimate { return r.StallTime }, 1, 1, 0},
 		{"bytes wasted, %", func(r *study.Row) study.Estimate { return r.Wasted }, 100, 1, 0},
-		{"standing queue p95, ms", func(r *study.Row) study.Estimate { return r.QueueP95 }, 1, 0, 0},
+		{"queue p95, ms", func(r *study.Row) study.Estimate { return r.QueueP95 }, 1, 0, 0},
 		{"link used, %", func(r *study.Row) study.Estimate { return r.Utilisation }, 100, 1, 100},
 		{"fairness (Jain)", func(r *study.Row) study.Estimate { return r.Fairness }, 1, 3, 1},
 	}

@@ -70,7 +70,7 @@ func ticks(low, high float64, n int) (out []float64) {
 		}
 	}
 	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
-		out = append(out, i*step)
+		out = append(out, i*step+0) // without a negative zero
 	}
 	return out
 }

@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
+func newReno(n, first int) congestion.Controller { return congestion.NewNewReno(n, first) }
+
 // benchConn is a joined connection without a peer.
 func benchConn() *conn {
-	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1), keyLimits: keyLimitsOf}
+	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1), keyLimits: keyLimitsOf, congestion: newReno}
 	c := newConn(b, netip.MustParseAddrPort("192.0.2.1:1"), false)
 	c.startTranslating()
 	c.joined = true

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -42,7 +43,8 @@ type Boundary struct {
 	ups      []*conn   // by datapath.UpstreamID
 	past     ConnStats // of connections that are forgotten
 
-	keyLimits func(wire.Suite) keyLimits
+	keyLimits  func(wire.Suite) keyLimits
+	congestion congestion.Maker
 
 	cidLen   int
 	woken    chan struct{}
@@ -59,8 +61,13 @@ func New(pc net.PacketConn, cfg Config) (*Boundary, error) {
 		return nil, errors.New("quicadapt needs a socket")
 	}
 	cfg = cfg.withDefaults()
+	maker, err := congestion.ByName(cfg.Congestion)
+	if err != nil {
+		return nil, err
+	}
 	b := &Boundary{
-		cfg: cfg, inner: pc, start: time.Now(),
+		congestion: maker,
+		cfg:        cfg, inner: pc, start: time.Now(),
 		byAddr: make(map[netip.AddrPort][]*conn), byCID: make(map[string]*conn), conns: make(map[*conn]struct{}),
 		keyLimits: keyLimitsOf,
 		woken:     make(chan struct{}, 1), stop: make(chan struct{}), loopDone: make(chan struct{}),

@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/testutils/simnet"
 
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/quicadapt"
 )
 
@@ -137,6 +140,36 @@ func TestBoundaryWithoutDatapath(t *testing.T) {
 				<-server.Context().Done()
 			})
 		})
+	}
+}
+
+// TestCongestion: a boundary's paths get the controller that is asked for by name, and an unknown name is refused with those that are known.
+func TestCongestion(t *testing.T) {
+	for name, want := range map[string]any{
+		"": &congestion.NewReno{}, "newreno": &congestion.NewReno{}, "cubic": &congestion.Cubic{}, "bbr": &congestion.BBR{}, "scream": &congestion.Scream{},
+	} {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := quicadapt.New(pc, quicadapt.Config{Congestion: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := quicadapt.NewController(b); reflect.TypeOf(c) != reflect.TypeOf(want) || c.Window() != 32*1200 {
+			t.Errorf("%q makes %T with a window of %d", name, c, c.Window())
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	if _, err := quicadapt.New(pc, quicadapt.Config{Congestion: "vegas"}); err == nil || !strings.Contains(err.Error(), "bbr, cubic, newreno, scream") {
+		t.Errorf("error %v", err)
 	}
 }
 

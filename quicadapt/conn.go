@@ -162,7 +162,7 @@ func (c *conn) startTranslating() {
 	c.firstNumber = c.nextOwn
 	c.space.SetNext(c.nextOwn)
 	c.wireOutFirst = c.nextOwn
-	c.loss = recovery.New(c.nextOwn, recovery.Handler[carried](c), newController(c.maxSize))
+	c.loss = recovery.New(c.nextOwn, recovery.Handler[carried](c), c.b.newController(c.maxSize))
 	c.loss.RTT.MaxAckDelay = c.maxAckDelay
 	c.loss.RTT.Seed(c.seed.smoothed, c.seed.variance, c.seed.least)
 	var seed [32]byte

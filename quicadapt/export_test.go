@@ -2,6 +2,7 @@ package quicadapt
 
 import (
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/wire"
 )
 
@@ -12,6 +13,9 @@ func OnRecord(c *Conn, r *datapath.Record) { c.c.b.onRecord(r) }
 func SetKeyLimits(b *Boundary, update, confidentiality, integrity uint64) {
 	b.keyLimits = func(wire.Suite) keyLimits { return keyLimits{update, confidentiality, integrity} }
 }
+
+// NewController makes the congestion control of a path.
+func NewController(b *Boundary) congestion.Controller { return b.newController(1200) }
 
 // Known counts what a boundary knows of connections.
 func Known(b *Boundary) int {

@@ -79,7 +79,7 @@ func newAckWorld(first uint64, d ackDefect) *ackWorld {
 		}
 		return k
 	}
-	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1), cidLen: datapath.CIDLen}
+	b := &Boundary{cfg: Config{}.withDefaults(), start: time.Now(), woken: make(chan struct{}, 1), cidLen: datapath.CIDLen, congestion: newReno}
 	w := &ackWorld{c: newConn(b, netip.MustParseAddrPort("192.0.2.1:1"), false), quic: keys(server), wire: keys(server), peer: keys(client),
 		in: keys(client), own: first, ownOf: make(map[uint64]uint64), acked: make(map[uint64]bool), told: make(map[uint64]bool), defect: d}
 	c := w.c

@@ -31,8 +31,8 @@ type sentPacket = recovery.Packet[carried]
 const initialWindow = 32
 
 // newController makes the congestion control of a path.
-func newController(datagram int) congestion.Controller {
-	return congestion.NewNewReno(datagram, initialWindow)
+func (b *Boundary) newController(datagram int) congestion.Controller {
+	return b.congestion(datagram, initialWindow)
 }
 
 // OnAcked implements recovery.Handler. Within an ACK, packets come in the order of their numbers.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
 )
@@ -33,6 +34,8 @@ type Config struct {
 	// PriorityCID takes the priority of each packet from the last byte of its connection ID, and writes it there, with
 	// peers that do so too; others are served as without. See quicadapt.Config. Default: off.
 	PriorityCID bool
+	// Congestion names what controls how much the datapath may send to a subscriber; see quicadapt.Config. Default: newreno.
+	Congestion string
 	// Drafts are the MoQ drafts to speak; default 16 and 14.
 	Drafts []int
 	// QUIC overrides the relay's QUIC configuration; EnableDatagrams is set and Allow0RTT cleared in any case.
@@ -91,6 +94,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	var err error
+	if _, err := congestion.ByName(c.Congestion); err != nil {
+		return c, err
+	}
 	if c.Upstream, err = c.Upstream.withDefaults(c.TLS.NextProtos); err != nil {
 		return c, err
 	}

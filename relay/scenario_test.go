@@ -27,6 +27,7 @@ import (
 
 var (
 	scenarioSeeds = flag.String("seeds", usualSeeds, "seeds of TestScenarios: FIRST-LAST, or one")
+	scenarioCC    = flag.String("congestion", "", "congestion control of TestScenarios by name; default: the relay's")
 	scenarioTrace = flag.Bool("trace", false, "leave the traces of scenarios that do not fail, too")
 )
 
@@ -138,7 +139,7 @@ func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
 		s.relay, err = relay.New(relay.Config{
 			Conn: s.sim.Wrap(pc), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Datapath: s.ledger, Logger: s.logger,
 			// Nothing is dropped by policy.
-			WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
+			Congestion: *scenarioCC, WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
 			QUIC: &quic.Config{
 				MaxIdleTimeout: 30 * time.Second, KeepAlivePeriod: 10 * time.Second, HandshakeIdleTimeout: time.Minute,
 				MaxIncomingStreams: 1, MaxIncomingUniStreams: 1 << 16,

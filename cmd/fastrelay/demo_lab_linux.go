@@ -182,6 +182,7 @@ func (l *demoLab) relayArgs(m mode, cert string) []string {
 	args := []string{
 		"relay", "--json", "--listen", fmt.Sprintf("0.0.0.0:%d", labPort), "--datapath", m.datapath, "--cipher", m.cipher,
 		"--write-cert", cert, "--log-level", l.level(), "--packet-size", labPacketSize,
+		"--congestion", l.Congestion,
 	}
 	if m.datapath == datapathEBPF {
 		args = append(args, "--interface", l.lab.Upstream.Relay.Interface, "--interface", l.lab.Downstream.Relay.Interface)

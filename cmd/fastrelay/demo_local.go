@@ -45,7 +45,8 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	}
 	r.relay, err = relay.New(relay.Config{
 		Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
-		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+		Congestion: d.Congestion,
+		TLS:        &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))

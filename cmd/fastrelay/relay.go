@@ -22,6 +22,7 @@ type relayCmd struct {
 	upstreamFlags `group:"Upstream relay"`
 	Cipher        string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; all parties must use the same (default: ${default})."`
 	PriorityCID   bool          `name:"priority-cid" help:"Take the priority of each packet from its connection ID, and write it there, with publishers, subscribers and relays that have this option too; others are served as without."`
+	Congestion    string        `default:"newreno" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum}; scream is for live media (default: ${default}). What userspace sends is quic-go's to control."`
 	Cert          string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with the certificate. Default: a new self-signed one."`
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`
@@ -127,7 +128,7 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 		return nil, errors.Join(err, r.keylog.Close())
 	}
 	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, PriorityCID: c.PriorityCID,
-		PacketSize: c.PacketSize, Logger: a.log, CacheBytes: int64(c.CacheSize) << 20, CacheAge: c.CacheAge}
+		Congestion: c.Congestion, PacketSize: c.PacketSize, Logger: a.log, CacheBytes: int64(c.CacheSize) << 20, CacheAge: c.CacheAge}
 	if c.CacheSize <= 0 {
 		cfg.CacheBytes = -1
 	}

@@ -31,6 +31,7 @@ type bottleneck struct {
 	rtt   func(now int64) int64   // without queue
 	loss  func(n uint64) bool     // of the n-th packet, at random as it were; nil: none
 	n     uint64
+	burst bool // flows send bursts as quicadapt lets the datapath: ten packets, half a window, or 20 ms, whichever is more
 
 	free    int64 // when the link has sent what waits
 	flows   []*flow
@@ -166,16 +167,25 @@ func (f *flow) send() {
 		if f.sender.InFlight()+datagram > f.sender.Window() {
 			break
 		}
-		if f.paced > f.b.now {
+		if at := f.paced - f.ahead(); at > f.b.now {
 			if !f.waking {
 				f.waking = true
-				f.b.at(f.paced, func() { f.waking = false; f.send() })
+				f.b.at(at, func() { f.waking = false; f.send() })
 			}
 			break
 		}
 		f.transmit()
 	}
 	f.arm()
+}
+
+// ahead returns how far ahead of its pace a flow may be.
+func (f *flow) ahead() int64 {
+	rate := f.sender.Rate()
+	if !f.b.burst || rate == 0 {
+		return 0
+	}
+	return max(int64(max(10*datagram, f.sender.Window()/2)*1e9/rate), 20*ms)
 }
 
 func (f *flow) transmit() {

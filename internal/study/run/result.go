@@ -35,7 +35,11 @@ type Result struct {
 
 	Packets, Forwarded, Repairs, Lost, Spurious, Probes uint64
 	QueueDrops, LinkLosses                              uint64
-	Policies, PoliciesRefused                           int
+	Policies                                            int
+
+	// Refused is how many subscribers' heuristics were replaced by the default, because of a policy that is none, Refusal why the first was.
+	Refused int    `json:"refused,omitempty"`
+	Refusal string `json:"refusal,omitempty"`
 }
 
 // Fate is what became of the objects of a class. Published is the sum of Delivered, Late, Dropped, Reset and Unfinished.
@@ -87,8 +91,8 @@ func (w *world) result() *Result {
 		r.Spurious += c.stats.spurious
 		r.Probes += c.stats.probes
 		r.Policies += c.policies
-		r.PoliciesRefused += c.refused
 	}
+	r.Refused, r.Refusal = w.refused, w.refusal
 	r.Delay, r.VideoDelay, r.Control = all.distribution(), video.distribution(), control.distribution()
 	r.Fairness = 1
 	if square > 0 {

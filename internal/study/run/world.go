@@ -16,12 +16,9 @@ package run
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/heuristic"
-	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
 )
 
@@ -52,6 +49,8 @@ type world struct {
 	acks        []ack
 	freeAcks    []int32
 	resend      []resend
+	refused     int    // heuristics that were replaced
+	refusal     string // why the first was
 	tracer      *Trace
 }
 
@@ -68,23 +67,6 @@ const sampleEvery = 10 * int64(time.Millisecond)
 
 // initialWindow is that of quicadapt, in datagrams.
 const initialWindow = 32
-
-func newController(name string) (congestion.Controller, error) {
-	switch name {
-	case "newreno":
-		return congestion.NewNewReno(maxSize, initialWindow), nil
-	case "cubic":
-		return congestion.NewCubic(maxSize, initialWindow), nil
-	case "bbr":
-		return congestion.NewBBR(maxSize, initialWindow), nil
-	case "scream":
-		return congestion.NewScream(maxSize, initialWindow), nil
-	}
-	return nil, fmt.Errorf("there is no congestion control %q; there are %s", name, strings.Join(Congestions(), ", "))
-}
-
-// Congestions returns the names of congestion controls.
-func Congestions() []string { return []string{"bbr", "cubic", "newreno", "scream"} }
 
 // Run simulates a run.
 func Run(config Config) (*Result, error) {
@@ -218,9 +200,7 @@ func (c *client) decide() {
 	p := c.heuristic.Policy(v)
 	c.policies++
 	if err := c.space.SetPolicy(&p); err != nil {
-		c.refused++
-		p = datapath.Policy{}
-		_ = c.space.SetPolicy(&p) // the zero policy is always possible
+		panic(err) // a Guard's policies are valid
 	}
 	c.policy = p
 	if c.w.tracer != nil && c.index == 0 {

@@ -118,8 +118,9 @@ func TestBad(t *testing.T) {
 		{"key of another kind", `rate = "2Mbit"`, `trace = { kind = "cellular", middle = "1Mbit", low = "1Mbit", high = "1Mbit", period = "1s" }`, `my.toml:10: link.trace.period: it is not of kind cellular; allowed are middle, low`},
 		{"no steps", `rate = "2Mbit"`, `trace.kind = "steps"`, `my.toml:8: link.trace.steps: the first step must be at 0s`},
 		{"steps out of order", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "0s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.steps: the step at 0s comes after that at 0s; allowed are steps in the order of time`},
-		{"nothing passes in the end", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: nothing passes in the end`},
-		{"repeat", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.repeat: 1s is not possible; allowed is what is after the last step, 1s`},
+		{"nothing passes in the end", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: 0bit passes in the end; allowed is 1kbit and more, or repeat`},
+		{"repeat", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.repeat: 1s is not possible; allowed is what is after the last step, 1s, and at least 10ms`},
+		{"nothing passes", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1ns", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: 0 bit/s pass on average; allowed is 1kbit and more`},
 		{"high below low", `rate = "2Mbit"`, `trace = { kind = "sawtooth", low = "2Mbit", high = "1Mbit", period = "4s" }`, `my.toml:10: link.trace.high: 1e+06 is not possible; allowed is 2e+06 to 1e+11`},
 		{"missing trace", `rate = "2Mbit"`, `trace = { kind = "file", file = "none.txt" }`, `my.toml:10: link.trace.file: open none.txt: no such file or directory; allowed is a file with lines of a time and a rate`},
 	} {

@@ -39,7 +39,7 @@ type View struct {
 	Rate         uint64        // bytes per second that may be sent now; 0: not known yet
 	Window       uint64        // congestion window
 	InFlight     uint64        // sent, and neither acknowledged nor lost
-	SmoothedRTT  time.Duration // 0: not known yet
+	SmoothedRTT  time.Duration // with what queues in the network; 0: not known yet
 	MinRTT       time.Duration
 	Sent, Lost   uint64        // since the last view
 	Backlog      uint64        // admitted, and waiting in userspace for room
@@ -61,9 +61,10 @@ type Report struct {
 
 // Class is what is known of the media of one importance.
 type Class struct {
-	Importance uint16 // datapath.Importance; lower is more important
-	Rate       uint64 // offered bytes per second, smoothed
-	Peak       uint64 // bytes of the largest stream (or datagram) lately
+	Importance uint16        // datapath.Importance; lower is more important
+	Rate       uint64        // offered bytes per second, smoothed
+	Peak       uint64        // bytes of the largest stream (or datagram) lately
+	Span       time.Duration // from first to last byte of the longest lasting stream lately
 
 	// Groups. If the media are of several tracks, whose groups are numbered independently, those of the track with the largest numbers.
 	Group, Streams uint64        // bytes and streams of the largest group lately

@@ -7,10 +7,8 @@ import (
 )
 
 const (
-	// liveLimit is how long admitted media may wait at most, if the subscriber has no deadline.
+	// liveLimit is how long admitted media may wait at most, whatever the subscriber's deadline.
 	liveLimit = time.Second
-	// liveSlack is what may wait beyond what is computed: rates are averages.
-	liveSlack = 50 * time.Millisecond
 	// liveReopen is how long before the next group is due its first frames are let in already: a policy takes effect some time after it
 	// is made, and a frame that is dropped by the policy of the old group cuts the new one.
 	liveReopen = 3 * Interval
@@ -19,109 +17,151 @@ const (
 // Live is "live", the default: as many frames that can be decoded as the path carries, key frames and audio first.
 //
 // Of a group of pictures that is too much for the path, the best that can be sent is its beginning: a frame depends on those before it. So
-// a stream is admitted if it would still be sent before the next group begins, that is if what waits is less than
+// a frame is admitted if it would still be sent before the next group begins, that is if what waits is less than
 //
 //	(path's rate − rate of what is more important and comes all the time) × time until the next group is due
 //
-// Early in a group much may wait, late in it little, and each group leaves an empty queue to the next one's key frame. The first frame that
-// does not fit cuts its group. What nothing depends on (the importances below that of reference frames) is left out before a
-// group is cut; but if even the reference frames alone do not fit, it is sent as long as they are, for its price is low and
-// the end of the group is lost anyway. Key frames and audio have all of the queue and overflow it.
+// Early in a group much may wait, late in it little, and each group leaves an empty queue to the next one's key frame. The first
+// reference frame that does not fit cuts its group. Frames less important than those go first: the more important takes all of the rate that
+// they may have. Only if a group is short against the subscriber's deadline, and even its reference frames do not all fit, they are
+// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow it.
 //
-// It knows key frames and reference frames by how many streams of an importance a group has: one, or several. Groups that are not known yet, or
-// overlap because several tracks have the same importance, are taken to go on for ever: then a stream is admitted if it would be sent
-// before it is too old.
+// What is what is seen from the streams: key frames are one in a group, reference frames several; audio frames are several of about the
+// same size; a stream that lasts is a layer, of which the most important is sent and others only if the path carries all of them. While
+// groups are not known, or overlap because several tracks have the same importance, they are taken to go on for ever.
+//
+// It is made for live video with audio, whose groups are a few times shorter or longer than the subscriber's deadline.
 type Live struct{ plan Planner }
 
 func (l *Live) Name() string { return "live" }
 
 func (l *Live) Policy(v *View) datapath.Policy {
 	limit := liveLimit
-	if v.Timeout > 0 {
-		limit = min(limit, v.Timeout*8/10)
+	if v.Timeout > 0 { // what is admitted still has to cross the network
+		limit = max(min(limit, v.Timeout*9/10-v.SmoothedRTT), v.Timeout/4)
 	}
 	p, ok := l.plan.Plan(v, limit)
 	if !ok || len(v.Classes) == 0 {
 		return datapath.Policy{}
 	}
-	p.Overflow = uint64(carried(&p, limit/4))
-	full := carried(&p, limit)
-	slack := carried(&p, liveSlack)
-	room := func(used float64, d time.Duration) float64 {
-		return slack + max(float64(p.Rate)-used, 0)*min(max(d, 0), limit).Seconds()
-	}
-	var (
-		steady, heads float64       // rates of what is more important: what comes all the time, and what begins a group
-		first         float64       // bytes that begin a group
-		below         bool          // reference frames were there
-		tight         bool          // they alone are too much
-		open          time.Duration // for how long reference frames are looked ahead
-		group         *Class        // tells when groups begin
-		least         = full
-	)
-	for i, classes := 0, bands(v); i < len(classes); i++ {
-		c, b := &classes[i], datapath.Band{UpTo: classes[i].Importance, MaxAge: maxAge(v, &classes[i])}
-		if first > 0 && group == nil && c.grouped() || i == len(classes)-1 && first == 0 && c.grouped() {
-			group = c
+	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true}
+	least := o.full
+	for _, c := range bands(v) {
+		b := datapath.Band{UpTo: c.Importance}
+		if v.Timeout == 0 {
+			b.MaxAge = liveLimit + c.Span
 		}
-		rest := limit
-		if group != nil {
-			rest = group.Period + group.Deviation - (v.Now - group.Begun)
-		}
-		depth := full
-		switch {
-		case c.head():
-			if below { // of another track
-				group, steady, heads, first, below, tight = nil, steady+heads, 0, 0, false, false
-				depth = room(steady, limit)
-			} else if i == 0 || p.Bands[i-1].Overflow {
-				b.Overflow = true
-			}
-			if c.grouped() {
-				group = c
-			}
-			heads += float64(c.Rate)
-			first += float64(min(c.Peak, maxRate))
-			p.Overflow += 2 * min(c.Peak, maxRate)
-		case first == 0 && i < len(classes)-1: // audio
-			b.Overflow = i == 0 || p.Bands[i-1].Overflow
-			steady += float64(c.Rate)
-		case !below:
-			open = rest
-			if group != nil && (c.Shed > 0 || rest < liveReopen) {
-				open = group.Period
-			}
-			depth = max(room(steady, open), max(first, float64(c.Peak))+slack)
-			b.Cut = true
-			steady += float64(c.Rate)
-			below, tight = true, steady > float64(p.Rate) && c.Period <= limit*3/2
-		case tight:
-			depth = least
-			steady += float64(c.Rate)
-		default:
-			depth = room(steady, rest)
-			steady += float64(c.Rate)
-		}
-		least = min(least, depth)
-		b.Reserve = uint64(full - least)
+		least = max(min(least, o.depth(&c, &b)), 0)
+		b.Reserve = uint64(o.full - least)
 		p.Bands = append(p.Bands, b)
 	}
+	p.Overflow = uint64(o.full/4) + 2*o.largest
 	return finish(p)
+}
+
+// outlook is what a walk through the classes, from the most important on, has found.
+type outlook struct {
+	now, limit time.Duration
+	rate       float64 // of the path
+	full       float64 // bytes that it carries in limit
+	top        bool    // nothing has come yet that may not overflow
+	largest    uint64  // bytes of a key frame
+
+	// Of what is more important than the class looked at.
+	steady float64 // rate of what comes all the time
+	heads  float64 // rate of what begins groups
+
+	// Of the track that the class is of, or may be.
+	group         *Class        // tells when groups begin
+	headed, based bool          // there were key frames; there was a layer
+	chained       bool          // there were reference frames
+	tight         bool          // they alone are too much
+	before        float64       // how much may wait for them
+	period        time.Duration // of group
+}
+
+// depth returns how many bytes may wait when a stream of the class is admitted, and completes its band.
+func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
+	rate := float64(c.Rate)
+	switch {
+	case c.lasting():
+		fits := o.steady+o.heads+rate <= o.rate
+		o.steady += rate
+		if !o.based && !o.chained {
+			o.based, b.Overflow = true, o.top
+			o.largest = max(o.largest, min(c.Peak/uint64(max(c.Period/Interval, 1)), maxRate))
+			return o.full
+		}
+		o.top = false
+		if fits {
+			return o.full / 2
+		}
+		return 0
+	case c.single():
+		if o.chained || o.based { // another track's
+			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, largest: o.largest, steady: o.steady + o.heads}
+		}
+		o.headed = true
+		if c.grouped() {
+			copied := *c
+			o.group = &copied
+		}
+		room := o.full
+		if !o.top {
+			room = o.room(o.limit)
+		}
+		o.heads += rate
+		o.largest = max(o.largest, min(c.Peak, maxRate))
+		b.Overflow = o.top
+		return room
+	case !o.headed && !o.based && c.even():
+		o.steady += rate
+		b.Overflow = o.top
+		return o.full
+	}
+	o.top = false
+	if o.group == nil && c.grouped() {
+		copied := *c
+		o.group = &copied
+	}
+	rest, period := o.limit, o.limit
+	if o.group != nil {
+		rest, period = o.group.Period+o.group.Deviation-(o.now-o.group.Begun), o.group.Period
+	}
+	if !o.chained {
+		o.chained, b.Cut = true, true
+		if c.Shed > 0 || rest < liveReopen { // of this group nothing more comes, or only little
+			rest = period
+		}
+		o.before = o.room(rest)
+		o.steady += rate
+		o.tight = o.steady > o.rate && period <= o.limit
+		return o.before
+	}
+	room := o.room(rest)
+	o.steady += rate
+	if o.tight {
+		return o.before
+	}
+	if o.steady+o.heads <= o.rate { // averages: what fits is not dropped for being early
+		room += o.full / 8
+	}
+	return room
+}
+
+// room returns how many bytes may wait to be sent within d, behind all that is more important.
+func (o *outlook) room(d time.Duration) float64 {
+	return max(o.rate-o.steady, 0) * min(max(d, 0), o.limit).Seconds()
 }
 
 // grouped says whether the class's groups follow each other slowly enough to plan by.
 func (c *Class) grouped() bool { return c.Period > 2*liveReopen }
 
-// head says whether streams of the class begin groups, one each: key frames. So they do in the first group, for all that is known.
-func (c *Class) head() bool { return c.Streams == 1 && (c.grouped() || c.Period == 0) }
+// lasting says whether streams of the class go on for much of their group.
+func (c *Class) lasting() bool { return c.grouped() && c.Span > c.Period/3 }
 
-// maxAge returns after what time streams of a class are given up. One that is a whole layer of a group goes on for as long.
-func maxAge(v *View, c *Class) time.Duration {
-	switch {
-	case v.Timeout > 0:
-		return 0
-	case c.head():
-		return liveLimit + c.Period
-	}
-	return liveLimit
-}
+// single says whether a group has one stream of the class. So it is in the first group, for all that is known.
+func (c *Class) single() bool { return c.Streams == 1 && (c.grouped() || c.Period == 0) }
+
+// even says whether streams of the class are of about the same size, as audio frames.
+func (c *Class) even() bool { return c.Peak*c.Streams <= 3*c.Group }

@@ -33,12 +33,14 @@ type class struct {
 	sum                  float64       // offered bytes, older ones less: e^(-age/meterTime)
 	since, seen          time.Duration // first and last offer
 	peak, group, streams decayingMax
-	id                   uint64 // the latest group
-	inGroup              Count  // what came of it
+	span                 decayingMax // ns
+	id                   uint64      // the latest group
+	inGroup              Count       // what came of it
 }
 
 type meterStream struct {
 	id, bytes uint64
+	first     time.Duration // offer
 	known     bool
 	dropped   bool
 }
@@ -54,7 +56,7 @@ func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64
 	c.seen = now
 	begins := uint64(0)
 	if !s.known {
-		s.known, begins = true, 1
+		s.known, s.first, begins = true, now, 1
 	}
 	c.begin(now, group)
 	if group == c.id {
@@ -63,6 +65,7 @@ func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64
 		c.streams.raise(now, c.inGroup.Streams)
 	}
 	s.bytes += n
+	c.span.raise(now, uint64(max(now-s.first, 0)))
 	c.peak.raise(now, s.bytes)
 	c.Offered.add(n, begins)
 	if reason.Dropped() {
@@ -148,7 +151,7 @@ func (m *Meter) View(v *View) {
 		// A class that is new has not filled the time constant yet; the first second of it says little.
 		age := max(v.Now-c.since, time.Second)
 		c.Rate = uint64(sum / (meterTime.Seconds() * (1 - math.Exp(-float64(age)/float64(meterTime)))))
-		c.Peak, c.Group, c.Streams = c.peak.at(v.Now), c.group.at(v.Now), c.streams.at(v.Now)
+		c.Peak, c.Group, c.Streams, c.Span = c.peak.at(v.Now), c.group.at(v.Now), c.streams.at(v.Now), time.Duration(c.span.at(v.Now))
 		m.view = append(m.view, c.Class)
 		c.Offered, c.Admitted, c.Dropped = Count{}, Count{}, Count{}
 		keep = append(keep, *c)

@@ -15,6 +15,10 @@ const (
 	maxRate = 100e9
 	// maxQueue bounds what may wait, whatever a heuristic asks for.
 	maxQueue = 10 * time.Second
+	// rateTime is over what time rates are averaged: a congestion window breathes, and what was dropped for it does not come back.
+	rateTime = 500 * time.Millisecond
+	// payload is the share of media in packets; the rest is headers, acknowledgments and control.
+	payload = 0.95
 	// reportAge is for how long a client's report counts, and reportDelay the delay from which on it is believed more than congestion control.
 	reportAge, reportDelay = time.Second, 200 * time.Millisecond
 )
@@ -27,27 +31,40 @@ const (
 //
 // The rate is that of congestion control, or what the client reports that arrives, if it reports a long delay with it, too: then
 // something queues that congestion control does not see (thesis, 3.4.1).
-type Planner struct{ ran bool }
+type Planner struct {
+	rate float64       // smoothed; 0: nothing was planned yet
+	at   time.Duration // when
+}
 
 // Plan returns a policy without bands, whose plan lets so many bytes wait as the path carries in queue. Bands leave some of its Burst to
 // the more important with their Reserve. ok is false while the path's rate is not known: everything is to be admitted then.
 func (p *Planner) Plan(v *View, queue time.Duration) (policy datapath.Policy, ok bool) {
 	if v.Rate == 0 {
-		p.ran = false
+		p.rate = 0
 		return policy, false
 	}
 	rate := v.Rate
 	if r := v.Reported; r != nil && r.Rate > 0 && v.Now-r.At <= reportAge && r.Delay > reportDelay {
 		rate = min(rate, r.Rate)
 	}
-	policy.Rate = min(rate, maxRate)
+	ran := p.rate > 0
+	p.smooth(v.Now, float64(min(rate, maxRate)))
+	policy.Rate = max(uint64(p.rate*payload), 1)
 	burst := carried(&policy, min(queue, maxQueue))
-	if p.ran {
+	if ran {
 		burst += carried(&policy, min(v.Plan, maxQueue)) - float64(min(v.Backlog, maxRate))
 	}
-	p.ran = true
 	policy.Burst = uint64(max(burst, minBurst))
 	return policy, true
+}
+
+// smooth takes a rate of now into the average.
+func (p *Planner) smooth(now time.Duration, rate float64) {
+	if p.rate == 0 {
+		p.rate = rate
+	}
+	p.rate += (rate - p.rate) * min(max(float64(now-p.at), 0)/float64(rateTime), 1)
+	p.at = now
 }
 
 // carried returns how many bytes a plan gives back in d.

@@ -30,13 +30,16 @@ func (d *PriorityDrop) Policy(v *View) datapath.Policy {
 		if c.Begun != d.group {
 			d.began, d.group = c.Begun, c.Begun
 		}
-		window = c.Period * 3 / 2 // groups that end without another end the window too
+		window = c.Period
 	}
-	if v.Now-d.began > window {
+	if v.Now-d.began >= window {
 		d.began = v.Now
 	}
-	// What is older than the window came in another one. The policy lasts, and what came just before the window may stay.
-	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: max(v.Now-d.began, 0) + 2*Interval}}}
+	left := window - (v.Now - d.began)
+	if left < 2*Interval { // until there is another policy this one is that of streams of the next window too
+		left += window
+	}
+	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: left}}}
 }
 
 // slowest returns the class with one stream in a group that has the longest groups: key frames, or layers.

@@ -9,7 +9,9 @@ import (
 	"text/tabwriter"
 
 	"github.com/fastrelay/fastrelay/heuristic"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/study"
+	"github.com/fastrelay/fastrelay/internal/study/report"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
 )
 
@@ -17,7 +19,7 @@ type studyCmd struct {
 	List       bool     `help:"List the scenarios and heuristics, and end."`
 	Scenario   []string `placeholder:"NAME|FILE" help:"Scenarios to run: shipped ones by name, others by a file that ends in .toml. Default: all shipped."`
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
-	Congestion []string `default:"cubic" placeholder:"NAME" help:"Congestion controls (default: ${default})."`
+	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of standing queues cubic too."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
 	Out        string   `default:"study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`
@@ -38,7 +40,10 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	if c.List {
 		return c.list(a)
 	}
-	p := &study.Plan{Congestions: c.Congestion, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
+	p := &study.Plan{Congestions: c.Congestion, Favourite: heuristic.Default, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
+	if len(p.Congestions) == 0 {
+		p.Congestions, p.Beside = []string{congestion.Live}, []string{"cubic"}
+	}
 	if len(c.Scenario) == 0 {
 		c.Scenario = scenario.Names()
 	}
@@ -48,6 +53,11 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		p.Scenarios = append(p.Scenarios, s)
+	}
+	for _, cc := range p.Congestions {
+		if _, err := congestion.ByName(cc); err != nil {
+			return err
+		}
 	}
 	var err error
 	if p.Heuristics, err = chooseHeuristics(c.Heuristic); err != nil {
@@ -69,6 +79,13 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	if err := r.Write(); err != nil {
 		return err
 	}
+	page, err := report.HTML(r)
+	if err != nil {
+		return err
+	}
+	if err := r.WriteFile("report.html", page); err != nil {
+		return err
+	}
 	if a.json {
 		a.event(r.Summary())
 		return nil
@@ -82,6 +99,9 @@ func printStudy(a *app, r *study.Results) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	last := ""
 	for _, row := range r.Rows() {
+		if row.Beside {
+			continue
+		}
 		if row.Scenario != last {
 			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tlink used\tcontrol<2RTT\t\n", row.Scenario)
 			last = row.Scenario
@@ -133,6 +153,6 @@ func (c *studyCmd) list(a *app) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%v\t%s\n", n, s.Clients(), s.Duration, s.Description)
 	}
-	fmt.Fprintf(w, "\nheuristics: %s\n", strings.Join(heuristic.Names(), ", "))
+	fmt.Fprintf(w, "\nheuristics: %s\ncongestion: %s\n", strings.Join(heuristic.Names(), ", "), strings.Join(congestion.Names(), ", "))
 	return w.Flush()
 }

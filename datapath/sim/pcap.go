@@ -24,11 +24,15 @@ func NewPcap(w io.Writer) (*Pcap, error) {
 }
 
 // Tap writes a frame. After a failure it does nothing; Err tells.
-func (p *Pcap) Tap(_ Direction, frame []byte, at time.Time) {
+func (p *Pcap) Tap(_ Direction, frame []byte, at time.Time) { p.Snap(frame, len(frame), at) }
+
+// Snap writes the first n bytes of a frame, or all if it has fewer, as a capture that keeps no more of it.
+func (p *Pcap) Snap(frame []byte, n int, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
-		p.err = p.w.WritePacket(gopacket.CaptureInfo{Timestamp: at, CaptureLength: len(frame), Length: len(frame)}, frame)
+		n = min(n, len(frame))
+		p.err = p.w.WritePacket(gopacket.CaptureInfo{Timestamp: at, CaptureLength: n, Length: len(frame)}, frame[:n])
 	}
 }
 

@@ -80,7 +80,7 @@ func columns() []column {
 		column{"queue_drops", count64(func(r *run.Result) uint64 { return r.QueueDrops })},
 		column{"link_losses", count64(func(r *run.Result) uint64 { return r.LinkLosses })},
 		column{"policies", count(func(r *run.Result) int { return r.Policies })},
-		column{"policies_refused", count(func(r *run.Result) int { return r.PoliciesRefused })},
+		column{"refused", count(func(r *run.Result) int { return r.Refused })},
 	)
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -94,10 +95,11 @@ func (s *store) run(j *job) (result *run.Result, reused bool, err error) {
 		}
 	}
 	if j.traced {
-		if result, err = traced(c, base); err != nil {
-			return nil, false, err
-		}
-	} else if result, err = run.Run(c); err != nil {
+		result, err = traced(c, base)
+	} else {
+		result, err = run.Run(c)
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("%s with %s and %s, seed %d: %w", c.Scenario.Name, c.Heuristic, c.Congestion, c.Seed, err)
 	}
 	b, err := json.Marshal(kept{hash, result})
@@ -125,6 +127,23 @@ func writeFile(path string, b []byte) error {
 }
 
 // traced runs with traces beside the result.
-func traced(c run.Config, _ string) (*run.Result, error) {
-	return run.Run(c)
+func traced(c run.Config, base string) (result *run.Result, err error) {
+	pcap, err := os.Create(base + ".pcap")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, pcap.Close()) }()
+	qlog, err := os.Create(base + ".qlog")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, qlog.Close()) }()
+	title := fmt.Sprintf("%s, %s, %s, seed %d", c.Scenario.Name, c.Heuristic, c.Congestion, c.Seed)
+	if c.Trace, err = run.NewTrace(pcap, qlog, title); err != nil {
+		return nil, err
+	}
+	if result, err = run.Run(c); err != nil {
+		return nil, err
+	}
+	return result, c.Trace.Close()
 }

@@ -24,7 +24,10 @@ type Plan struct {
 	Scenarios   []*scenario.Scenario
 	Congestions []string
 	Heuristics  []string
-	Seeds       int // 1, 2 … Seeds
+	// Beside are further congestion controls, with which Favourite alone is run, so that standing queues can be compared.
+	Beside    []string
+	Favourite string // a heuristic
+	Seeds     int    // 1, 2 … Seeds
 	// Out is the directory of all results. What was run there with the same configuration is not run again.
 	Out string
 	// Jobs is how many runs there are at once; 0: as many as there are processors.
@@ -49,6 +52,28 @@ type Results struct {
 	Reused int // runs that were there already
 }
 
+// cell is what is run with each seed: a row of the results.
+type cell struct {
+	scenario              *scenario.Scenario
+	congestion, heuristic string
+	beside                bool
+}
+
+// cells returns all rows in order.
+func (p *Plan) cells() (cells []cell) {
+	for _, s := range p.Scenarios {
+		for _, cc := range p.Congestions {
+			for _, h := range p.Heuristics {
+				cells = append(cells, cell{s, cc, h, false})
+			}
+		}
+		for _, cc := range p.Beside {
+			cells = append(cells, cell{s, cc, p.Favourite, true})
+		}
+	}
+	return cells
+}
+
 // job is one run of a plan.
 type job struct {
 	config run.Config
@@ -57,16 +82,12 @@ type job struct {
 
 // jobs returns all runs in order.
 func (p *Plan) jobs() (jobs []job) {
-	for _, s := range p.Scenarios {
-		for _, cc := range p.Congestions {
-			for _, h := range p.Heuristics {
-				for seed := range uint64(p.Seeds) {
-					jobs = append(jobs, job{
-						run.Config{Scenario: s, Heuristic: h, Congestion: cc, Seed: seed + 1},
-						p.Traces == TracesAll || p.Traces == TracesFirst && seed == 0,
-					})
-				}
-			}
+	for _, c := range p.cells() {
+		for seed := range uint64(p.Seeds) {
+			jobs = append(jobs, job{
+				run.Config{Scenario: c.scenario, Heuristic: c.heuristic, Congestion: c.congestion, Seed: seed + 1},
+				p.Traces == TracesAll || p.Traces == TracesFirst && seed == 0,
+			})
 		}
 	}
 	return jobs

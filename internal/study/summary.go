@@ -19,6 +19,7 @@ type Row struct {
 	Scenario   string `json:"scenario"`
 	Congestion string `json:"congestion"`
 	Heuristic  string `json:"heuristic"`
+	Beside     bool   `json:"beside,omitempty"` // for comparison of the congestion control alone
 	Seeds      int    `json:"seeds"`
 
 	DecodableFPS Estimate `json:"decodable_fps"`
@@ -37,17 +38,21 @@ type Row struct {
 	QueueP95    Estimate `json:"queue_p95_ms"`
 	Control     Estimate `json:"control_in_2rtt_share"`
 	ControlP99  Estimate `json:"control_p99_ms"`
-	Refused     int      `json:"policies_refused"`
+	// Refused is how many subscribers' heuristics were replaced by the default, in all runs; Refusal why the first was.
+	Refused int    `json:"refused,omitempty"`
+	Refusal string `json:"refusal,omitempty"`
 
-	// Runs are those of the row.
+	// Runs are those of the row, by seed.
 	Runs []*run.Result `json:"-"`
 }
 
 // Rows returns a row for each scenario, congestion control and heuristic, in the plan's order.
 func (r *Results) Rows() []*Row {
 	var rows []*Row
-	for at := 0; at < len(r.Runs); at += r.Plan.Seeds {
-		rows = append(rows, newRow(r.Runs[at:at+r.Plan.Seeds]))
+	for i, c := range r.Plan.cells() {
+		row := newRow(r.Runs[i*r.Plan.Seeds : (i+1)*r.Plan.Seeds])
+		row.Beside = c.beside
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -72,7 +77,10 @@ func newRow(runs []*run.Result) *Row {
 	row.Control = over(func(r *run.Result) float64 { return share(r.ControlInTime, r.ControlSent) })
 	row.ControlP99 = over(func(r *run.Result) float64 { return r.Control.At(99) })
 	for _, x := range runs {
-		row.Refused += x.PoliciesRefused
+		if row.Refused == 0 {
+			row.Refusal = x.Refusal
+		}
+		row.Refused += x.Refused
 	}
 	return row
 }
@@ -131,12 +139,17 @@ func (r *Results) Summary() *Summary {
 
 // Write writes runs.csv and summary.json.
 func (r *Results) Write() error {
-	if err := writeFile(filepath.Join(r.Plan.Out, "runs.csv"), r.CSV()); err != nil {
-		return err
-	}
 	b, err := json.MarshalIndent(r.Summary(), "", " ")
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(r.Plan.Out, "summary.json"), append(b, '\n'))
+	if err := r.WriteFile("summary.json", append(b, '\n')); err != nil {
+		return err
+	}
+	return r.WriteFile("runs.csv", r.CSV())
+}
+
+// WriteFile writes a file in the study's directory, whole or not at all.
+func (r *Results) WriteFile(name string, b []byte) error {
+	return writeFile(filepath.Join(r.Plan.Out, name), b)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/rules"
 	"github.com/fastrelay/fastrelay/heuristic"
+	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/recovery"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -62,11 +63,10 @@ type client struct {
 	cut     [tracks]uint64
 	held    uint64 // bytes that wait in userspace
 
-	heuristic  heuristic.Heuristic
+	heuristic  *heuristic.Guard
 	policy     datapath.Policy
 	meter      heuristic.Meter
 	view       heuristic.View
-	refused    int // policies
 	policies   int
 	sentBefore uint64
 	lostBytes  uint64
@@ -88,6 +88,11 @@ type control struct {
 type counts struct {
 	packets, bytes, forwarded, repairs, lost, spurious, probes uint64
 	resent                                                     uint64 // bytes of pieces sent again
+
+	// What happened to objects and streams when it happened: what the result says afterwards must agree with it.
+	came, whole [Classes]int // objects at the relay, and whole at the subscriber
+	dropped     [causes]int  // streams, at their start
+	reset       [causes]int  // streams, later
 }
 
 func (w *world) newClient(index int32, g *scenario.Subscribers, spread int64) (*client, error) {
@@ -98,11 +103,15 @@ func (w *world) newClient(index int32, g *scenario.Subscribers, spread int64) (*
 	if err != nil {
 		return nil, err
 	}
-	cc, err := newController(w.config.Congestion)
+	cc, err := congestion.New(w.config.Congestion, maxSize, initialWindow)
 	if err != nil {
 		return nil, err
 	}
-	c.heuristic = h
+	c.heuristic = heuristic.NewGuard(h, -1, func(_ string, err error) {
+		if w.refused++; w.refused == 1 {
+			w.refusal = err.Error()
+		}
+	})
 	c.space = datapath.NewSpace(nil, func() uint64 { return uint64(w.now) })
 	c.space.Reset()
 	c.space.SetMaxSize(maxSize)
@@ -186,6 +195,9 @@ func (c *client) sendControl(m int32) {
 
 // onAck takes an ACK frame.
 func (c *client) onAck(a *ack) error {
+	if c.w.tracer != nil && c.index == 0 {
+		c.w.tracer.received(c, a)
+	}
 	if err := c.loss.OnAck(c.w.now, a.ranges, a.delay); err != nil {
 		return err
 	}

@@ -38,6 +38,8 @@ type object struct {
 	class    Class
 	priority uint8 // of the publisher
 	track    uint8
+	layer    uint8 // temporal layer; with one alone, 1 is what nothing refers to
+	came     int64 // when its first piece comes to the relay
 }
 
 // stream is a stream of the publisher.
@@ -136,7 +138,10 @@ func (p *program) fromModel(m *scenario.Media, random *rand.Rand) {
 				last[l] = int32(len(p.objects))
 			}
 		}
-		o.priority = priority(o.class)
+		o.layer, o.priority = uint8(layer), priority(o.class)
+		if o.class == Reference {
+			o.priority += uint8(16 * layer)
+		}
 		p.objects = append(p.objects, o)
 	}
 	if *m.Audio == 0 {
@@ -259,7 +264,7 @@ func (p *program) fromTrack(t *media.Track, start int64, group uint64, scale flo
 		case x.Reference:
 			o.class = Reference
 		default:
-			o.class = NonReference
+			o.class, o.layer = NonReference, 1
 		}
 		p.objects = append(p.objects, o)
 	}
@@ -289,10 +294,7 @@ func (p *program) cut(layered bool) {
 	members := make([][]int32, 0, len(p.objects))
 	for i := range p.objects {
 		o := &p.objects[i]
-		k := key{o.track, 0, o.group}
-		if o.class == NonReference {
-			k.layer = 1
-		}
+		k := key{o.track, o.layer, o.group}
 		n, ok := of[k]
 		if !ok || !layered {
 			n = int32(len(p.streams))
@@ -340,6 +342,9 @@ func (p *program) send(rate float64) {
 			n := s.first + next[o.stream]
 			free = max(free, o.handed) + int64(float64(int(p.pieces[n].size)+headers+udpIP)*1e9/rate)
 			p.arrivals = append(p.arrivals, arrival{free + uplinkDelay, n})
+			if o.came == 0 {
+				o.came = free + uplinkDelay
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ const (
 
 // sending is a stream of a client: what the datapath knows of it, and its sender in userspace.
 type sending struct {
-	deadline  int64 // when it is reset if something is left to send
+	until     int64 // when the policy's MaxAge ends; 0: never
 	order     uint32
 	low       int32 // no piece before it is pending
 	come      int32 // pieces that have come to the relay
@@ -55,6 +55,10 @@ func (c *client) egress(n int32) {
 	x := &w.program.streams[p.stream]
 	s := &c.streams[p.stream]
 	importance := c.importance(x.track, x.priority)
+	o := &w.program.objects[p.object]
+	if n-x.first == 0 || w.program.pieces[n-1].object != p.object {
+		c.stats.came[o.class]++
+	}
 	begins := s.phase == unseen
 	reason := datapath.ReasonDropStream
 	if s.phase == unseen || s.phase == open {
@@ -72,6 +76,7 @@ func (c *client) egress(n int32) {
 		return
 	case reason.Dropped() && begins:
 		s.phase, s.why, s.at = dropped, causeOf(reason), p.object
+		c.stats.dropped[s.why]++
 		w.trace(c, p.stream, s)
 		return
 	case reason.Dropped():
@@ -107,23 +112,37 @@ func (c *client) egress(n int32) {
 // maxUnacked is how much of a client's media userspace holds at most, as quicadapt.Config.MaxUnacked.
 const maxUnacked = 16 << 20
 
-// begin sets how long a stream is useful: the policy's MaxAge for its band, or the subscriber's delivery timeout.
+// begin sets how long a stream is useful by the policy: MaxAge of its band.
 func (c *client) begin(n int32, importance uint16) {
-	s := &c.streams[n]
-	age := c.w.timeout
 	for _, b := range c.policy.Bands {
 		if importance <= b.UpTo {
 			if b.MaxAge > 0 {
-				age = min(age, int64(b.MaxAge))
+				c.streams[n].until = c.w.now + int64(b.MaxAge)
 			}
 			break
 		}
 	}
-	s.deadline = c.w.now + age
 	c.live = append(c.live, n)
-	if c.expiry == 0 || s.deadline < c.expiry {
-		c.expiry = s.deadline
+}
+
+// deadline returns when a stream is reset if it still has something to send: after the policy's MaxAge, or when the oldest object of
+// which something is pending is past the subscriber's delivery timeout.
+func (c *client) deadline(n int32) int64 {
+	s := &c.streams[n]
+	at := epoch + c.w.program.objects[c.oldest(n)].came + c.w.timeout
+	if s.until > 0 {
+		at = min(at, s.until)
 	}
+	return at
+}
+
+// oldest returns the oldest object of which something is pending. Something of the stream is.
+func (c *client) oldest(n int32) int32 {
+	s, first := &c.streams[n], c.w.program.streams[n].first
+	for c.pieces[first+s.low]&(pieceCome|pieceFlight|pieceAcked) != pieceCome {
+		s.low++
+	}
+	return c.w.program.pieces[first+s.low].object
 }
 
 // expire resets the streams past their deadlines that have something to send, and forgets those that are done.
@@ -138,13 +157,15 @@ func (c *client) expire() {
 		if s.phase != open || s.acked == c.w.program.streams[n].pieces {
 			continue
 		}
-		if s.deadline <= c.w.now && s.pending > 0 {
-			c.giveUp(n, causeAge, c.w.program.pieces[c.w.program.streams[n].first+s.low].object)
+		kept = append(kept, n)
+		if s.pending == 0 {
 			continue
 		}
-		kept = append(kept, n)
-		if s.deadline > c.w.now && (c.expiry == 0 || s.deadline < c.expiry) {
-			c.expiry = s.deadline
+		if at := c.deadline(n); at <= c.w.now {
+			kept = kept[:len(kept)-1]
+			c.giveUp(n, causeAge, c.oldest(n))
+		} else if c.expiry == 0 || at < c.expiry {
+			c.expiry = at
 		}
 	}
 	c.live = kept
@@ -164,6 +185,7 @@ func (c *client) giveUp(n int32, why cause, object int32) {
 		}
 	}
 	s.phase, s.why, s.at, s.pending = reset, why, object, 0
+	c.stats.reset[why]++
 	c.w.trace(c, n, s)
 	c.schedule(n)
 }
@@ -178,9 +200,15 @@ func (c *client) schedule(n int32) {
 	if s.queued || !s.needs() {
 		return
 	}
-	if s.phase == open && s.deadline <= c.w.now {
-		c.giveUp(n, causeAge, c.w.program.pieces[c.w.program.streams[n].first+s.low].object) // comes back here
-		return
+	if s.phase == open {
+		at := c.deadline(n)
+		if at <= c.w.now {
+			c.giveUp(n, causeAge, c.oldest(n)) // comes back here
+			return
+		}
+		if c.expiry == 0 || at < c.expiry {
+			c.expiry = at
+		}
 	}
 	s.queued = true
 	i, _ := slices.BinarySearchFunc(c.need, n, func(a, b int32) int {
@@ -277,11 +305,8 @@ func (c *client) compose(probe bool) bool {
 			x.n++
 			continue
 		}
-		t := &w.program.streams[n]
-		for c.pieces[t.first+s.low]&(pieceCome|pieceFlight|pieceAcked) != pieceCome {
-			s.low++
-		}
-		i := t.first + s.low
+		c.oldest(n)
+		i := w.program.streams[n].first + s.low
 		p := &w.program.pieces[i]
 		size := frameSize(n, p)
 		if size > room {

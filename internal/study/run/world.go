@@ -18,9 +18,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/heuristic"
-	"github.com/fastrelay/fastrelay/internal/congestion"
 	"github.com/fastrelay/fastrelay/internal/study/scenario"
 )
 
@@ -51,6 +49,8 @@ type world struct {
 	acks        []ack
 	freeAcks    []int32
 	resend      []resend
+	refused     int    // heuristics that were replaced
+	refusal     string // why the first was
 	tracer      *Trace
 }
 
@@ -68,16 +68,6 @@ const sampleEvery = 10 * int64(time.Millisecond)
 // initialWindow is that of quicadapt, in datagrams.
 const initialWindow = 32
 
-func newController(name string) (congestion.Controller, error) {
-	switch name {
-	case "newreno":
-		return congestion.NewNewReno(maxSize, initialWindow), nil
-	case "cubic":
-		return congestion.NewCubic(maxSize, initialWindow), nil
-	}
-	return nil, fmt.Errorf("there is no congestion control %q", name)
-}
-
 // Run simulates a run.
 func Run(config Config) (*Result, error) {
 	w, err := newWorld(config)
@@ -89,7 +79,7 @@ func Run(config Config) (*Result, error) {
 			return nil, err
 		}
 	}
-	return w.result(), nil
+	return w.result()
 }
 
 func newWorld(config Config) (*world, error) {
@@ -210,9 +200,7 @@ func (c *client) decide() {
 	p := c.heuristic.Policy(v)
 	c.policies++
 	if err := c.space.SetPolicy(&p); err != nil {
-		c.refused++
-		p = datapath.Policy{}
-		_ = c.space.SetPolicy(&p) // the zero policy is always possible
+		panic(err) // a Guard's policies are valid
 	}
 	c.policy = p
 	if c.w.tracer != nil && c.index == 0 {

@@ -44,7 +44,7 @@ func (l *Live) Policy(v *View) datapath.Policy {
 	if !ok || len(v.Classes) == 0 {
 		return datapath.Policy{}
 	}
-	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true}
+	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
 	least := o.full
 	for _, c := range bands(v) {
 		b := datapath.Band{UpTo: c.Importance}
@@ -64,6 +64,7 @@ type outlook struct {
 	now, limit time.Duration
 	rate       float64 // of the path
 	full       float64 // bytes that it carries in limit
+	idle       bool    // it could carry more now
 	top        bool    // nothing has come yet that may not overflow
 	largest    uint64  // bytes of a key frame
 
@@ -85,7 +86,11 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 	rate := float64(c.Rate)
 	switch {
 	case c.lasting():
-		fits := o.steady+o.heads+rate <= o.rate
+		carries := o.rate
+		if o.idle { // a window that is not used does not grow, so what the path carries has to be tried
+			carries *= 1.5
+		}
+		share := (carries - o.steady - o.heads) / max(rate, 1)
 		o.steady += rate
 		if !o.based && !o.chained {
 			o.based, b.Overflow = true, o.top
@@ -93,13 +98,18 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 			return o.full
 		}
 		o.top = false
-		if fits {
+		if share >= 1 {
+			return o.full / 2
+		}
+		// Of one that does not fit the beginning does.
+		if part := time.Duration(share * float64(c.Period)); part > liveReopen {
+			b.MaxAge = part
 			return o.full / 2
 		}
 		return 0
 	case c.single():
 		if o.chained || o.based { // another track's
-			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, largest: o.largest, steady: o.steady + o.heads}
+			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, idle: o.idle, largest: o.largest, steady: o.steady + o.heads}
 		}
 		o.headed = true
 		if c.grouped() {

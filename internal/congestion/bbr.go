@@ -9,7 +9,7 @@ import "math"
 //	                             ▲───────────────────────────────┘      ProbeRTT from any of them
 //
 // Names of the fields are those of the draft; sections are those of its version of August 2026. The parts: bbr.go has states and what happens
-// per packet and per ACK (sections 5.1 to 5.3), bbrmodel.go the path's model (5.5), bbrloss.go what losses say (5.5.10), bbrprobe.go
+// per packet and per ACK (sections 5.2 to 5.4), bbrmodel.go the path's model (5.5), bbrloss.go what losses say (5.5.10), bbrprobe.go
 // ProbeBW (5.3.3), bbrprobertt.go ProbeRTT (5.3.4), and bbrcontrol.go rate and window (5.6).
 //
 // Left out: undoing what was done for a loss that turns out spurious (5.5.11), ECN, and the restoring of the window at the end of loss recovery
@@ -114,7 +114,7 @@ const (
 	acksProbeStopping
 )
 
-// Constants of the draft, sections 2.3 to 2.14.
+// Constants of the draft, sections 2.5 to 2.16.
 const (
 	bbrStartupPacingGain = 2.77
 	bbrDrainPacingGain   = 0.5

@@ -27,7 +27,7 @@ func acked(b *BBR, rate float64, p Packet) {
 	})
 }
 
-// TestBBRMaxBwFilter: the largest rate of two cycles; what the application limits counts when it is larger (sections 5.5.4 to 5.5.6).
+// TestBBRMaxBwFilter: the largest rate of two cycles; what the application limits counts when it is larger (sections 5.5.3 to 5.5.6).
 func TestBBRMaxBwFilter(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -83,8 +83,40 @@ func TestBBRFullPipe(t *testing.T) {
 	}
 }
 
+// TestBBRStartupLoss: six lost packets, and more than 2 % of what was in flight, end Startup at the end of the round, with a bound of what
+// arrived or of the BDP (section 5.3.1.3).
+func TestBBRStartupLoss(t *testing.T) {
+	for _, tc := range []struct {
+		lost    int
+		flight  uint64
+		arrived uint64 // packets
+		ends    bool
+		bound   float64 // packets
+	}{
+		{5, 100, 90, false, math.Inf(1)},
+		{6, 100, 90, true, 90},
+		{6, 100, 10, true, 50_000.0 / mss},
+		{6, 400, 90, false, math.Inf(1)},
+	} {
+		b := bbrIn(bbrStartup)
+		b.fullBwReached = false
+		for range tc.lost {
+			b.OnLost(b.now, Packet{Size: mss, InFlight: tc.flight * mss})
+		}
+		if b.state != bbrStartup {
+			t.Fatal("the round is not over")
+		}
+		sent := b.delivered
+		b.delivered += (tc.arrived - 1) * mss
+		acked(b, 1e6, Packet{Delivered: sent, InFlight: tc.flight * mss})
+		if got := b.inflightLongterm / mss; b.state != bbrStartup != tc.ends || got != tc.bound && math.Abs(got-tc.bound) > 0.1 {
+			t.Errorf("%d of %d lost: %s, at most %.1f packets in flight, want %.1f", tc.lost, tc.flight, b.State(), got, tc.bound)
+		}
+	}
+}
+
 // TestBBRInflightAtLoss: more than 2 % lost of what was in flight with a packet of a probe bound what is in flight by what was when 2 % were
-// passed, or by 0.7 of what should be (sections 5.5.10.2 and 2.7).
+// passed, or by 0.7 of what should be (sections 5.5.10.2 and 2.8).
 func TestBBRInflightAtLoss(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -139,7 +171,7 @@ func TestBBRShortTerm(t *testing.T) {
 	}
 }
 
-// TestBBRCycle: what ends the states of ProbeBW (section 5.3.3.6).
+// TestBBRCycle: what ends the states of ProbeBW (section 5.3.3.9).
 func TestBBRCycle(t *testing.T) {
 	round := func(b *BBR) Packet { return Packet{Delivered: b.delivered, InFlight: 50_000} }
 	for _, tc := range []struct {

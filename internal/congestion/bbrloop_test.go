@@ -77,8 +77,8 @@ func TestBBRStates(t *testing.T) {
 	}
 }
 
-// TestBBRFollowsThePath: a path that gets slower is known after two cycles, and one that gets faster sooner (section 5.5.4); one that gets longer after
-// 10 s (section 5.5.8).
+// TestBBRFollowsThePath: a path that gets slower is known after two cycles, and one that gets faster sooner (section 5.5.3); one that gets longer after
+// 10 s (section 5.5.7.2).
 func TestBBRFollowsThePath(t *testing.T) {
 	b, cc := path(300), congestion.NewBBR(datagram, 32)
 	b.rate = func(now int64) float64 {
@@ -110,7 +110,7 @@ func TestBBRFollowsThePath(t *testing.T) {
 }
 
 // TestBBRKeepsWhatItKnows: the rate of an application that sends little does not take the model down, and what
-// starts from idle needs no ProbeRTT (sections 5.5.5, 5.3.4.3 and 5.4.1).
+// starts from idle needs no ProbeRTT (sections 5.5.4, 5.3.4.3 and 5.4.1).
 func TestBBRKeepsWhatItKnows(t *testing.T) {
 	b, cc := path(300), congestion.NewBBR(datagram, 32)
 	f := b.join(0, cc, true)

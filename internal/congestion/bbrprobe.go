@@ -36,7 +36,7 @@ func (b *BBR) startUp(rs *bbrSample) {
 	b.raiseInflightLongtermSlope()
 }
 
-// updateProbeBW is the state machine of ProbeBW (5.3.3.6).
+// updateProbeBW is the state machine of ProbeBW (5.3.3.9).
 func (b *BBR) updateProbeBW(rs *bbrSample) {
 	if !b.fullBwReached || b.adaptLongTermModel(rs) || !b.probing() {
 		return
@@ -61,7 +61,7 @@ func (b *BBR) updateProbeBW(rs *bbrSample) {
 	}
 }
 
-// checkTimeToProbe begins to probe after 2 to 3 s, or after as many rounds as Reno would need to win back what a loss costs (5.3.3.5).
+// checkTimeToProbe begins to probe after 2 to 3 s, or after as many rounds as Reno would need to win back what a loss costs (5.3.3.8).
 func (b *BBR) checkTimeToProbe() bool {
 	reno := uint64(min(b.targetInflight()/float64(b.datagram), 63))
 	if b.now <= b.cycleStamp+b.probeWait && b.roundsSinceProbeUp < max(reno, 1) {

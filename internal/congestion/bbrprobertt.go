@@ -21,18 +21,17 @@ func (b *BBR) checkProbeRTT(rs *bbrSample) {
 func (b *BBR) handleProbeRTT(rs *bbrSample) {
 	// Rates of what is sent now say nothing.
 	b.appLimitedUntil, b.marked = b.delivered+rs.InFlight, true
-	switch {
-	case b.probeRTTDoneStamp == 0:
+	if b.probeRTTDoneStamp == 0 {
 		if float64(rs.InFlight) <= b.probeRTTCwnd() {
 			b.probeRTTDoneStamp = b.now + bbrProbeRTTDuration
 			b.probeRTTRoundDone = false
 			b.startRound()
 		}
-	default:
-		b.probeRTTRoundDone = b.probeRTTRoundDone || b.roundStart
-		if b.probeRTTRoundDone {
-			b.checkProbeRTTDone()
-		}
+		return
+	}
+	b.probeRTTRoundDone = b.probeRTTRoundDone || b.roundStart
+	if b.probeRTTRoundDone {
+		b.checkProbeRTTDone()
 	}
 }
 

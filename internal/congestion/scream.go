@@ -6,9 +6,9 @@ package congestion
 //   - The queueing delay is the RTT, less what the peer waited, less the smallest such RTT (the RFC: one-way delay by timestamps).
 //   - The smallest RTT is that of the last 2.5 to 5 s. A flow that left no gap for so long makes one, as BBR does, but at multiples of 5 s of
 //     the clock: flows of one sender do so together, and one that came late learns how long the path is. Media have gaps.
-//   - Above the target the window becomes, once per round trip, what would have met half of it, by what was in flight then, and not less than 0.7 of
-//     what it was; below, it grows by a datagram per round trip of 40 ms, and by an eighth while there is hardly a queue (the RFC: both in proportion
-//     to the distance from the target, which does not make flows equal).
+//   - Above the target the window becomes, once per round trip, what makes half of it, and not less than 0.7 of what it was; below, it grows by a
+//     datagram for each 40 ms of a round trip, and by an eighth while there is hardly a queue (the RFC: both in proportion to the distance from the
+//     target, which does not make flows equal, and fast increase again after 5 s).
 //   - Growth needs a window of which half is used, as media come in bursts; there is no adaptation of the target to flows that fill queues (section
 //     4.1.2.4 of the RFC), beside which it gets little.
 //
@@ -22,11 +22,10 @@ type Scream struct {
 	base     int64 // the smaller one
 	gap      int64 // when there was last hardly anything in flight
 	draining bool  // a gap is made
-	until    int64 // when it ends; 0: what is in flight has not come down yet
+	until    int64 // when it ends
 
 	delay int64 // of the last sample
 	rtt   int64 // of the last sample
-	calm  int64 // since when the delay has been small
 	fast  bool  // fast increase: as slow start
 }
 
@@ -35,13 +34,12 @@ const (
 	screamTarget = 40e6             // QDELAY_TARGET, ns; the RFC's is 100 ms
 	screamLoss   = 0.8              // BETA_LOSS
 	screamMin    = minimumDatagrams // MIN_CWND, datagrams
-	screamResume = 1e9              // T_RESUME_FAST_INCREASE, ns; the RFC's is 5 s
 	// screamFast is the delay at which fast increase ends, and screamMost the most that one round trip reduces a window to.
 	screamFast = screamTarget / 4
 	screamStep = 40e6 // ns of RTT for each datagram of growth
 	screamMost = 0.7
-	// screamBucket is for how long, in ns, the smallest RTT is believed at least. A gap is made each time that the clock is at a multiple of two
-	// of them, of at least screamGap.
+	// screamBucket is for how long, in ns, the smallest RTT is believed at least. A gap is made when the clock is at a multiple of two of them, of
+	// screamGap and two round trips: one for what is in flight to come down, and one to see what the path is like then.
 	screamBucket = 2500e6
 	screamGap    = 100e6
 )
@@ -53,7 +51,7 @@ func NewScream(n, first int) *Scream {
 
 // OnAcked implements Controller: the window grows by what is acknowledged in fast increase, and otherwise by a datagram per round trip.
 func (c *Scream) OnAcked(_ int64, p Packet, inFlight uint64) {
-	if c.before(p) || c.draining || 2*inFlight < c.window || c.delay > screamTarget {
+	if c.before(p) || c.draining || 2*inFlight < c.window {
 		return
 	}
 	if c.fast {
@@ -88,13 +86,13 @@ func (c *Scream) OnLost(now int64, p Packet) {
 // lower reduces the window to a share, and ends fast increase.
 func (c *Scream) lower(now int64, share float64) {
 	c.reduce(now, share)
-	c.fast, c.credit, c.calm = false, 0, now
+	c.fast, c.credit = false, 0
 }
 
 // OnPersistentCongestion implements Controller (RFC 9002, section 7.6.2).
-func (c *Scream) OnPersistentCongestion(now int64) {
+func (c *Scream) OnPersistentCongestion(int64) {
 	c.set(0)
-	c.recovering, c.credit, c.fast, c.calm = false, 0, true, now
+	c.recovering, c.credit, c.fast = false, 0, true
 	c.least, c.draining = [2]int64{}, false
 }
 
@@ -110,21 +108,19 @@ func (c *Scream) OnAck(now int64, s Sample) {
 	if c.draining {
 		return
 	}
-	if c.delay > screamFast {
-		c.fast, c.calm = false, now
-	} else if !c.fast && now-c.calm >= screamResume {
-		c.fast = true
-	}
+	c.fast = c.fast && c.delay <= screamFast
 	if c.delay > screamTarget && !c.before(s.Newest) {
-		// In flight is the rate times the RTT, so this much would have made half of the target.
-		share := float64(c.base+screamTarget/2) / float64(rtt)
-		share *= min(float64(max(s.Newest.InFlight, 1))/float64(c.window), 1)
-		c.lower(now, max(share, screamMost))
+		// What is in flight is the rate times the RTT, so this share of it makes half of the target.
+		c.lower(now, max(float64(c.base+screamTarget/2)/float64(rtt), screamMost))
 	}
 }
 
 // follow keeps the smallest RTT, and makes a gap when there was none for long.
 func (c *Scream) follow(now, rtt int64, s Sample) {
+	slot := now - now%(2*screamBucket)
+	if c.base == 0 {
+		c.gap = slot - screamBucket // the next slot is the first one for a gap
+	}
 	if bucket := now / screamBucket; bucket != c.bucket {
 		if bucket != c.bucket+1 {
 			c.least[0] = 0
@@ -138,19 +134,14 @@ func (c *Scream) follow(now, rtt int64, s Sample) {
 	if c.least[1] > 0 {
 		c.base = min(c.base, c.least[1])
 	}
-	if s.InFlight <= c.drainWindow() {
+	switch {
+	case c.draining && now >= c.until:
+		c.draining, c.gap = false, now // whether or not it became one: others may send on the same connection
+	case c.draining:
+	case s.InFlight <= c.drainWindow():
 		c.gap = now
-		if c.draining && c.until == 0 {
-			c.until = now + max(rtt, screamGap)
-		}
-	}
-	if c.draining {
-		if c.until > 0 && now >= c.until {
-			c.draining = false
-			c.recovery, c.recovering = now, true // delays until now are not those of the window
-		}
-	} else if since := now % (2 * screamBucket); c.gap < now-since-screamBucket {
-		c.draining, c.until = true, 0
+	case c.gap < slot-screamBucket:
+		c.draining, c.until = true, now+2*rtt+screamGap
 	}
 }
 

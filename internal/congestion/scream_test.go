@@ -97,6 +97,18 @@ func TestScreamLoss(t *testing.T) {
 	if c.Window() != 2*datagram {
 		t.Errorf("window %d after persistent congestion", c.Window())
 	}
+	for range 10 {
+		c.ack(40*ms, 0)
+	}
+	if c.Window() != 12*datagram {
+		t.Errorf("window %d after ten packets, want fast increase", c.Window())
+	}
+	c.ack(51*ms, 0) // a quarter of the target and more
+	w = c.Window()
+	c.ack(51*ms, 0)
+	if c.Window() != w {
+		t.Errorf("fast increase goes on with a queue: %d after %d", c.Window(), w)
+	}
 }
 
 // TestScreamUnused: a window of which less than half is used does not grow.
@@ -136,6 +148,22 @@ func TestScreamGaps(t *testing.T) {
 		if want := map[bool]int{true: 6, false: 0}[bulk]; gaps != want {
 			t.Errorf("bulk %v: %d gaps in 31 s, want %d", bulk, gaps, want)
 		}
+	}
+}
+
+// TestScreamGapEnds: a gap ends also if others keep the connection full, as quic-go may, which does not ask for the window.
+func TestScreamGapEnds(t *testing.T) {
+	c := screamAt()
+	small := 0
+	for range 20_000 {
+		c.ack(40*ms, 0) // in flight is the window before
+		if c.Draining() {
+			small++
+		}
+		c.OnAck(c.now, congestion.Sample{RTT: 40 * ms, Smoothed: 40 * ms, InFlight: 1 << 26})
+	}
+	if small < 500 || small > 1000 {
+		t.Errorf("%d of 20000 ms are gaps", small)
 	}
 }
 

@@ -29,6 +29,24 @@ func TestDemand(t *testing.T) {
 			}
 			return d.sent(1*ms, size, 3000, 1000, 1<<20, rate)
 		}, false},
+		{"a burst, and then what it cost is not over", func(d *demand) bool {
+			for n := range uint64(4) {
+				d.sent(0, size, n*size, 0, 1<<20, rate)
+			}
+			return d.sent(4*ms, size, 3000, 1000, 1<<20, rate)
+		}, false},
+		{"a burst, and then nothing for longer than it cost", func(d *demand) bool {
+			for n := range uint64(4) {
+				d.sent(0, size, n*size, 0, 1<<20, rate)
+			}
+			return d.sent(5*ms, size, 3000, 1000, 1<<20, rate)
+		}, true},
+		{"a full window that somebody does not keep to", func(d *demand) bool {
+			for n := range uint64(5) {
+				d.sent(int64(n)*ms, size, n*size, 0, window, rate)
+			}
+			return d.sent(30*ms, size, 5000, 0, window, rate)
+		}, false},
 		{"half the rate", func(d *demand) bool {
 			d.sent(0, size, 0, 0, window, rate)
 			return d.sent(2*ms, size, 1000, 0, window, rate)

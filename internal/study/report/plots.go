@@ -57,20 +57,14 @@ func fates(rows []row) template.HTML {
 	return drawn(s)
 }
 
-// delays draws what share of the published frames was whole at the subscriber within a time.
+// delays draws what share of the published video could be decoded within a time.
 func delays(rows []row, sc *scenario.Scenario) template.HTML {
 	const width, height, left, top, bottom = 620.0, 300.0, 46.0, 26.0, 38.0
 	playout := float64(time.Duration(sc.Playout)) / 1e6
-	most := playout
-	for i := range rows {
-		for _, r := range rows[i].Runs {
-			most = max(most, r.Delay.At(99))
-		}
-	}
-	x := scale{0, min(most, 1.5*playout), left, width - 12}
+	x := scale{0, 1.04 * playout, left, width - 12}
 	y := scale{0, 1, height - bottom, top}
-	s := newSVG(width, height, "Share of the published frames by delay")
-	s.text(left, 13, "title", "share of the published frames and audio that was whole within …")
+	s := newSVG(width, height, "Share of the published video by delay")
+	s.text(left, 13, "title", "% of the published video that could be decoded within …")
 	for _, t := range ticks(0, 1, 5) {
 		s.line(x.left, y.at(t), x.right, y.at(t), "grid")
 		s.text(x.left-7, y.at(t)+4, "tick end", num(100*t, 0))
@@ -100,15 +94,15 @@ func delays(rows []row, sc *scenario.Scenario) template.HTML {
 	return drawn(s)
 }
 
-// quantile returns the delay within which q % of what arrived whole did, and what share of all that was published that is; means over seeds.
+// quantile returns the delay within which q % of the decodable video came, and what share of all video that is; means over seeds.
 func quantile(r *row, q int) (ms, share float64) {
 	for _, x := range r.Runs {
 		published := 0
-		for _, f := range x.Classes {
-			published += f.Published
+		for class := run.Key; class < run.Classes; class++ {
+			published += x.Classes[class].Published
 		}
-		ms += x.Delay.At(q) / float64(len(r.Runs))
-		share += float64(x.Delay.N) / float64(max(published, 1)) * float64(q) / 100 / float64(len(r.Runs))
+		ms += x.VideoDelay.At(q) / float64(len(r.Runs))
+		share += float64(x.VideoDelay.N) / float64(max(published, 1)) * float64(q) / 100 / float64(len(r.Runs))
 	}
 	return ms, share
 }

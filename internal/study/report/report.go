@@ -21,7 +21,7 @@ var pageHTML string
 var styleCSS string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"num": num, "percent": percent, "file": filepath.ToSlash,
+	"num": num, "pct": func(v float64) string { return num(100*v, 1) }, "file": filepath.ToSlash,
 }).Parse(pageHTML))
 
 // content is what the page shows.
@@ -106,6 +106,9 @@ func HTML(r *study.Results) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// visible is the least rate of frames that is not shown as 0.
+const visible = 0.05
+
 // Baseline is the heuristic that others are compared with.
 const Baseline = "none"
 
@@ -123,7 +126,7 @@ func newSection(r *study.Results, s *scenario.Scenario, rows []*study.Row) secti
 		return 1
 	})
 	for i := range x.Rows {
-		x.Rows[i].Best = x.Rows[i].DecodableFPS.Mean == best.DecodableFPS.Mean
+		x.Rows[i].Best = x.Rows[i].DecodableFPS.Mean == best.DecodableFPS.Mean && best.DecodableFPS.Mean >= visible
 	}
 	x.Fates, x.Delays, x.Forest = fates(x.Rows), delays(x.Rows, s), forest(x.Rows)
 	return x
@@ -176,11 +179,11 @@ func (s *section) cell(i int) overviewCell {
 			continue
 		}
 		c.Below = x.DecodableFPS.Mean < y.DecodableFPS.Mean
-		if y.DecodableFPS.Mean > 0.05 {
+		if y.DecodableFPS.Mean >= visible {
 			c.Ratio = "×" + num(x.DecodableFPS.Mean/y.DecodableFPS.Mean, 2)
 		}
 	}
-	if best > 0 {
+	if best >= visible {
 		c.Share = x.DecodableFPS.Mean / best
 	}
 	return c

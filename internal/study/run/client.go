@@ -88,6 +88,11 @@ type control struct {
 type counts struct {
 	packets, bytes, forwarded, repairs, lost, spurious, probes uint64
 	resent                                                     uint64 // bytes of pieces sent again
+
+	// What happened to objects and streams when it happened: what the result says afterwards must agree with it.
+	came, whole [Classes]int // objects at the relay, and whole at the subscriber
+	dropped     [causes]int  // streams, at their start
+	reset       [causes]int  // streams, later
 }
 
 func (w *world) newClient(index int32, g *scenario.Subscribers, spread int64) (*client, error) {

@@ -130,6 +130,7 @@ func (c *client) take(w *world, f int32) {
 		q := &w.program.pieces[x.first+s.rxNext]
 		if o := &w.program.objects[q.object]; o.last == s.rxNext {
 			c.receiver.delivered[q.object] = w.now
+			c.stats.whole[o.class]++
 		}
 	}
 }

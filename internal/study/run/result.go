@@ -16,7 +16,7 @@ type Result struct {
 	Classes [Classes]Fate `json:"classes"` // audio, key, reference, non_reference; of all subscribers together
 
 	Delay      Distribution `json:"delay"`       // capture to whole, of what came whole, ms
-	VideoDelay Distribution `json:"video_delay"` // of key and reference frames alone
+	VideoDelay Distribution `json:"video_delay"` // of video that could be decoded
 
 	Stalls     int     `json:"stalls"`
 	StallTime  float64 `json:"stall_s"`
@@ -65,7 +65,7 @@ func sum(counts *[causes]int) (n int) {
 const stallAfter = 200 * int64(time.Millisecond)
 
 // result looks back on the run.
-func (w *world) result() *Result {
+func (w *world) result() (*Result, error) {
 	s := w.config.Scenario
 	r := &Result{
 		Scenario: s.Name, Congestion: w.config.Congestion, Heuristic: w.config.Heuristic, Seed: w.config.Seed,
@@ -75,7 +75,11 @@ func (w *world) result() *Result {
 	var good, square float64
 	decodable := make([]bool, len(w.program.objects))
 	for _, c := range w.clients {
+		before := r.Classes
 		bytes := c.look(r, decodable, s.Playout.Nanoseconds(), &all, &video)
+		if err := c.audit(&before, &r.Classes); err != nil {
+			return nil, err
+		}
 		good += bytes
 		square += bytes * bytes
 		control = append(control, c.receiver.control...)
@@ -109,7 +113,7 @@ func (w *world) result() *Result {
 	}
 	r.Queue = queue.distribution()
 	r.Utilisation = min(sent/capacity, 1)
-	return r
+	return r, nil
 }
 
 // look counts what became of a client's objects, and returns the bytes of those that could be decoded.
@@ -139,14 +143,14 @@ func (c *client) look(r *Result, decodable []bool, playout int64, all, video *sa
 		}
 		if at > 0 {
 			all.add(delay)
-			if o.class == Key || o.class == Reference {
-				video.add(delay)
-			}
 		}
 		decodable[i] = in && (o.needs < 0 || decodable[o.needs])
 		if decodable[i] {
 			f.Decodable++
 			good += float64(o.size)
+			if o.track == trackVideo {
+				video.add(delay)
+			}
 		} else {
 			r.Wasted += c.arrivedOf(int32(i))
 		}

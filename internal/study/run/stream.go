@@ -55,6 +55,10 @@ func (c *client) egress(n int32) {
 	x := &w.program.streams[p.stream]
 	s := &c.streams[p.stream]
 	importance := c.importance(x.track, x.priority)
+	o := &w.program.objects[p.object]
+	if n-x.first == 0 || w.program.pieces[n-1].object != p.object {
+		c.stats.came[o.class]++
+	}
 	begins := s.phase == unseen
 	reason := datapath.ReasonDropStream
 	if s.phase == unseen || s.phase == open {
@@ -72,6 +76,7 @@ func (c *client) egress(n int32) {
 		return
 	case reason.Dropped() && begins:
 		s.phase, s.why, s.at = dropped, causeOf(reason), p.object
+		c.stats.dropped[s.why]++
 		w.trace(c, p.stream, s)
 		return
 	case reason.Dropped():
@@ -180,6 +185,7 @@ func (c *client) giveUp(n int32, why cause, object int32) {
 		}
 	}
 	s.phase, s.why, s.at, s.pending = reset, why, object, 0
+	c.stats.reset[why]++
 	c.w.trace(c, n, s)
 	c.schedule(n)
 }

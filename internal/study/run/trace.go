@@ -2,6 +2,7 @@ package run
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -45,9 +46,13 @@ func NewTrace(pcap, qlog io.Writer, title string) (*Trace, error) {
 	if t.pcap, err = sim.NewPcap(t.capture); err != nil {
 		return nil, err
 	}
-	_, err = fmt.Fprintf(t.qlog, "\x1e"+`{"file_schema":"urn:ietf:params:qlog:file:sequential","serialization_format":"application/qlog+json-seq","title":%q,`+
+	quoted, err := json.Marshal(title)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(t.qlog, "\x1e"+`{"file_schema":"urn:ietf:params:qlog:file:sequential","serialization_format":"application/qlog+json-seq","title":%s,`+
 		`"trace":{"event_schemas":["urn:ietf:params:qlog:events:quic-12"],"vantage_point":{"type":"server"},`+
-		`"common_fields":{"reference_time":{"clock_type":"system","epoch":%q}}}}`+"\n", title, traceStart.Format(time.RFC3339))
+		`"common_fields":{"reference_time":{"clock_type":"system","epoch":%q}}}}`+"\n", quoted, traceStart.Format(time.RFC3339))
 	return t, err
 }
 

@@ -79,7 +79,7 @@ func Run(config Config) (*Result, error) {
 			return nil, err
 		}
 	}
-	return w.result(), nil
+	return w.result()
 }
 
 func newWorld(config Config) (*world, error) {

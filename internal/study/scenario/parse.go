@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -49,17 +51,7 @@ func Parse(file, text string) (*Scenario, error) {
 	s := &Scenario{Name: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))}
 	meta, err := toml.Decode(text, s)
 	if err != nil {
-		e := &Error{File: file, Err: err}
-		var p toml.ParseError
-		if errors.As(err, &p) {
-			e.Line, e.Key = p.Position.Line, p.LastKey
-			if m := p.Message; m != "" {
-				e.Err = errors.New(m)
-			} else if u := errors.Unwrap(p); u != nil {
-				e.Err = u
-			}
-		}
-		return nil, e
+		return nil, decodeError(file, text, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		key := unknown[0]
@@ -74,6 +66,64 @@ func Parse(file, text string) (*Scenario, error) {
 		return nil, c.err
 	}
 	return s, nil
+}
+
+// otherType is how the decoder says that a value is of another type.
+var otherType = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)`)
+
+// decodeError says what the decoder found. In tables of an array it names the line of the last one that has the key; the line is
+// that of the first one with such a value.
+func decodeError(file, text string, err error) *Error {
+	e := &Error{File: file, Err: err}
+	var p toml.ParseError
+	if errors.As(err, &p) {
+		e.Line, e.Key, e.Err = p.Position.Line, p.LastKey, errors.New(p.Message)
+		if quoted, err := strconv.QuotedPrefix(p.Message); err == nil { // an error of unit.go begins with the value
+			e.find(text, func(value string) bool { return strings.HasPrefix(value, quoted) })
+		}
+	}
+	if m := otherType.FindStringSubmatch(err.Error()); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+		e.Key = m[2]
+		e.Err = fmt.Errorf("it is of type %s; allowed is %s", m[3], m[4])
+		e.find(text, func(value string) bool { return typeOf(value) == m[3] })
+	}
+	return e
+}
+
+// find sets the line to the first of the key whose value is as it says.
+func (e *Error) find(text string, is func(value string) bool) {
+	lines := strings.Split(text, "\n")
+	for i, last := 0, 0; ; i++ {
+		n := locate(text, splitKey(e.Key), i)
+		if n == 0 || n == last {
+			return
+		}
+		if _, value, ok := strings.Cut(lines[n-1], "="); ok && is(strings.TrimSpace(value)) {
+			e.Line = n
+			return
+		}
+		last = n
+	}
+}
+
+// typeOf returns the type of a value by how it begins, as the decoder calls it.
+func typeOf(value string) string {
+	switch {
+	case value == "":
+		return ""
+	case value[0] == '"' || value[0] == '\'':
+		return "string"
+	case value[0] == '[':
+		return "slice"
+	case value[0] == '{':
+		return "map"
+	case value[0] == 't' || value[0] == 'f':
+		return "boolean"
+	case strings.ContainsAny(value, ".en"):
+		return "float"
+	}
+	return "integer"
 }
 
 // locate returns the line of a key, or of the table that it would stand in, or 0. index counts the tables of an array, from 0.

@@ -14,7 +14,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil || v < 0 || v > 24*time.Hour {
-		return fmt.Errorf("%q is no time: write a number and ns, us, ms, s or m, as \"250ms\"", b)
+		return fmt.Errorf(`%q is no time: write a number and ns, us, ms, s or m, as "250ms"`, b)
 	}
 	*d = Duration(v)
 	return nil
@@ -35,7 +35,7 @@ const maxRate = 100e9
 func (r *Rate) UnmarshalText(b []byte) error {
 	v, ok := parseUnit(string(b), []unit{{"kbit", 1e3}, {"Mbit", 1e6}, {"Gbit", 1e9}, {"bit", 1}})
 	if !ok || v > maxRate {
-		return fmt.Errorf("%q is no rate: write a number and bit, kbit, Mbit or Gbit (per second, up to 100 Gbit), as \"2.5Mbit\"", b)
+		return fmt.Errorf(`%q is no rate: write a number and bit, kbit, Mbit or Gbit (per second, up to 100 Gbit), as "2.5Mbit"`, b)
 	}
 	*r = Rate(v)
 	return nil
@@ -65,7 +65,7 @@ func (q *Queue) UnmarshalText(b []byte) error {
 	}
 	var d Duration
 	if d.UnmarshalText(b) != nil || d <= 0 {
-		return fmt.Errorf("%q is no depth of a queue: write a time, as \"100ms\", or bytes with B, kB or MB, as \"64kB\"", b)
+		return fmt.Errorf(`%q is no depth of a queue: write a time, as "100ms", or bytes with B, kB or MB, as "64kB"`, b)
 	}
 	*q = Queue{Time: d}
 	return nil

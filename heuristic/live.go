@@ -38,7 +38,8 @@ func (l *Live) Name() string { return "live" }
 func (l *Live) Policy(v *View) datapath.Policy {
 	limit := liveLimit
 	if v.Timeout > 0 { // what is admitted still has to cross the network
-		limit = max(min(limit, v.Timeout*9/10-v.SmoothedRTT), v.Timeout/4)
+		timeout := min(v.Timeout, maxQueue)
+		limit = max(min(limit, timeout*9/10-v.SmoothedRTT), timeout/4)
 	}
 	p, ok := l.plan.Plan(v, limit)
 	if !ok || len(v.Classes) == 0 {
@@ -49,7 +50,7 @@ func (l *Live) Policy(v *View) datapath.Policy {
 	for _, c := range bands(v) {
 		b := datapath.Band{UpTo: c.Importance}
 		if v.Timeout == 0 {
-			b.MaxAge = liveLimit + c.Span
+			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
 		}
 		least = max(min(least, o.depth(&c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
@@ -73,12 +74,11 @@ type outlook struct {
 	heads  float64 // rate of what begins groups
 
 	// Of the track that the class is of, or may be.
-	group         *Class        // tells when groups begin
-	headed, based bool          // there were key frames; there was a layer
-	chained       bool          // there were reference frames
-	tight         bool          // they alone are too much
-	before        float64       // how much may wait for them
-	period        time.Duration // of group
+	group         *Class  // tells when groups begin
+	headed, based bool    // there were key frames; there was a layer
+	chained       bool    // there were reference frames
+	tight         bool    // they alone are too much
+	before        float64 // how much may wait for them
 }
 
 // depth returns how many bytes may wait when a stream of the class is admitted, and completes its band.

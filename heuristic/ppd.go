@@ -39,7 +39,7 @@ func (d *PriorityDrop) Policy(v *View) datapath.Policy {
 	if left < early { // the next window may begin before there is another policy
 		left += window
 	}
-	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: left}}}
+	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: max(left, Interval)}}}
 }
 
 // slowest returns the class with one stream in a group that has the longest groups: key frames, or layers.

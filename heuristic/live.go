@@ -124,7 +124,7 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 		o.largest = max(o.largest, min(c.Peak, maxRate))
 		b.Overflow = o.top
 		return room
-	case !o.headed && !o.based && c.even():
+	case c.even() && !o.follows(c):
 		o.steady += rate
 		b.Overflow = o.top
 		return o.full
@@ -145,7 +145,7 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 		}
 		o.before = o.room(rest)
 		o.steady += rate
-		o.tight = o.steady > o.rate && period <= o.limit
+		o.tight = o.steady > o.rate && period <= o.limit*3/4
 		return o.before
 	}
 	room := o.room(rest)
@@ -159,6 +159,14 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 	return room
 }
 
+// follows says whether the class may be what follows in the groups that were begun: as far as is known, its groups come as often.
+func (o *outlook) follows(c *Class) bool {
+	if o.group != nil {
+		return (c.Period - o.group.Period).Abs() <= o.group.Period/4+o.group.Deviation
+	}
+	return o.headed && (c.grouped() || c.Period == 0) || o.based || o.chained
+}
+
 // room returns how many bytes may wait to be sent within d, behind all that is more important.
 func (o *outlook) room(d time.Duration) float64 {
 	return max(o.rate-o.steady, 0) * min(max(d, 0), o.limit).Seconds()
@@ -170,8 +178,12 @@ func (c *Class) grouped() bool { return c.Period > 2*liveReopen }
 // lasting says whether streams of the class go on for much of their group.
 func (c *Class) lasting() bool { return c.grouped() && c.Span > c.Period/3 }
 
-// single says whether a group has one stream of the class. So it is in the first group, for all that is known.
-func (c *Class) single() bool { return c.Streams == 1 && (c.grouped() || c.Period == 0) }
+// single says whether a group has one stream of the class. So it is in the first group, for all that is known; but what is small may
+// well be a catalog then.
+func (c *Class) single() bool {
+	const small = 4 << 10
+	return c.Streams == 1 && (c.grouped() || c.Period == 0 && c.Peak > small)
+}
 
 // even says whether streams of the class are of about the same size, as audio frames.
 func (c *Class) even() bool { return c.Peak*c.Streams <= 3*c.Group }

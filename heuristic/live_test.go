@@ -72,6 +72,20 @@ func TestLive(t *testing.T) {
 		{"audio alone", video(func(v *View) { v.Classes = v.Classes[:1] }), []band{top}},
 		{"no audio", video(at(500), func(v *View) { v.Classes = v.Classes[1:] }), []band{top, {100_000, false, true}, {5_000, false, false}}},
 
+		// A catalog begins no groups of audio, and audio does not follow key frames because it is less important than they are.
+		{"catalog", video(at(500), func(v *View) {
+			v.Classes = append([]Class{{Importance: 1, Rate: 1000, Peak: 1000, Group: 1000, Streams: 1}}, v.Classes...)
+			v.Classes[1].Period = 20 * time.Millisecond
+		}), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
+		{"catalog, again and again", video(at(500), func(v *View) {
+			v.Classes = append([]Class{{Importance: 1, Rate: 1000, Peak: 1000, Group: 1000, Streams: 1, Period: 5 * time.Second}}, v.Classes...)
+		}), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
+		{"audio behind key frames", video(at(500), func(v *View) {
+			v.Classes[0], v.Classes[1] = v.Classes[1], v.Classes[0]
+			v.Classes[0].Importance, v.Classes[1].Importance = audio, key
+			v.Classes[1].Period = 20 * time.Millisecond
+		}), []band{top, top, {95_000, false, true}, {0, false, false}}},
+
 		// A second track is sent from what the first leaves: 200,000 less 10,000, 60,000 and 110,000.
 		{"second track", video(at(500), func(v *View) {
 			v.Classes[2].Rate = 110_000

@@ -26,7 +26,7 @@ type hook struct {
 
 func (d *Datapath) hooks() []hook {
 	return []hook{
-		// Egress before the others: a clone must be there when it goes anywhere.
+		// Egress before the others: a clone must be there when it goes anywhere. Packets pass server_ingress before client_ingress.
 		{"client_egress", d.objs.ClientEgress, true},
 		{"client_ingress", d.objs.ClientIngress, false},
 		{"server_ingress", d.objs.ServerIngress, false},
@@ -53,7 +53,11 @@ func (d *Datapath) attachOne(cfg *Config, ifindex int, h hook) error {
 		return d.attachFilter(cfg.Port, ifindex, h)
 	}
 	opts := link.TCXOptions{Interface: ifindex, Program: h.program, Attach: ebpf.AttachTCXIngress}
-	if h.egress {
+	switch h.program {
+	case d.objs.ServerIngress:
+		// Media leave before anything is learned from their packet, as with filters, of which the last one added runs first.
+		opts.Anchor = link.BeforeProgram(d.objs.ClientIngress)
+	case d.objs.ClientEgress:
 		// At the head: a program that ends the chain before ours would let a clone leave as it is.
 		opts.Attach, opts.Anchor = ebpf.AttachTCXEgress, link.Head()
 	}

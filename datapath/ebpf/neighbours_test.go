@@ -4,6 +4,7 @@ package ebpf
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -155,6 +156,48 @@ func TestNoTCX(t *testing.T) {
 		t.Errorf("%d filters, want %d", n, want)
 	}
 	must(t, dp.Close())
+}
+
+// TestOrder: a packet of a publisher passes server_ingress first, so that its media leave before anything else is done with it.
+func TestOrder(t *testing.T) {
+	eachAttach(t, func(t *testing.T, attach Attach) {
+		newLab(t)
+		dp := attached(t, datapath.Limits{}, attach)
+		var ids []ebpf.ProgramID
+		for _, p := range []*ebpf.Program{dp.objs.ServerIngress, dp.objs.ClientIngress} {
+			info, err := p.Info()
+			must(t, err)
+			id, _ := info.ID()
+			ids = append(ids, id)
+		}
+		for _, name := range []string{"relay0", "relay1"} {
+			if got := ingressPrograms(t, name, attach); !slices.Equal(got, ids) {
+				t.Errorf("%s: packets pass the programs %d, want %d", name, got, ids)
+			}
+		}
+	})
+}
+
+// ingressPrograms returns the IDs of the programs that packets from an interface pass, in that order.
+func ingressPrograms(t *testing.T, name string, attach Attach) (ids []ebpf.ProgramID) {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	must(t, err)
+	if attach == AttachTCX {
+		r, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: ebpf.AttachTCXIngress})
+		must(t, err)
+		for _, p := range r.Programs {
+			ids = append(ids, p.ID)
+		}
+		return ids
+	}
+	list, err := netlink.FilterList(l, netlink.HANDLE_MIN_INGRESS)
+	must(t, err)
+	slices.SortFunc(list, func(a, b netlink.Filter) int { return int(a.Attrs().Priority) - int(b.Attrs().Priority) })
+	for _, f := range list {
+		ids = append(ids, ebpf.ProgramID(f.(*netlink.BpfFilter).Id))
+	}
+	return ids
 }
 
 // programsLeft counts the programs on the relay's interfaces, attached either way.

@@ -7,7 +7,8 @@
 //	└──────────┘ .1.2    .1.1 └─────────────────────┘ .2.1    .2.2 └──────────┘
 //
 // The interfaces neither compute checksums late nor segment UDP, so that what a program at the far end sees is what a
-// cable would carry: whole packets of at most the MTU, with right checksums.
+// cable would carry: whole packets of at most the MTU, with right checksums. The relay's ends receive in batches, as a network
+// card's driver does.
 //
 // The namespaces are named ones, under /run/netns. Their names carry the process that made them, so that Clean finds what
 // a crash left behind. It needs Linux, CAP_SYS_ADMIN and CAP_NET_ADMIN.

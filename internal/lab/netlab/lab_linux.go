@@ -110,14 +110,14 @@ func (l *Link) make(mtu int) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.Relay.configure(), l.Peer.configure())
+	return errors.Join(l.Relay.configure(batches), l.Peer.configure())
 }
 
-// configure switches the end's offloads off, gives it its address and sets it up.
-func (e *End) configure() error {
+// configure switches the end's offloads off but for those in keep, gives it its address and sets it up.
+func (e *End) configure(keep ...string) error {
 	err := e.Namespace.Do(func() error {
-		if err := noOffloads(e.Interface); err != nil {
-			return fmt.Errorf("switch off offloads of %s: %w", e.Interface, err)
+		if err := setOffloads(e.Interface, keep...); err != nil {
+			return fmt.Errorf("set offloads of %s: %w", e.Interface, err)
 		}
 		if e.Addr().Is6() {
 			// Some systems switch IPv6 off for every new interface.

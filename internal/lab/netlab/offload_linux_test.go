@@ -75,6 +75,48 @@ func testSegments(t *testing.T, src, dst netlab.End) {
 	}
 }
 
+// TestBatches checks which ends receive in batches: veth counts there as its own what it hands on in them.
+func TestBatches(t *testing.T) {
+	lab := netlabtest.New(t, netlab.Options{})
+	const packets = 10
+	for _, c := range []struct {
+		src, dst netlab.End
+		want     uint64
+	}{
+		{lab.Upstream.Peer, lab.Upstream.Relay, packets}, {lab.Downstream.Peer, lab.Downstream.Relay, packets},
+		{lab.Upstream.Relay, lab.Upstream.Peer, 0}, {lab.Downstream.Relay, lab.Downstream.Peer, 0},
+	} {
+		from, to := listen(t, c.src), listen(t, c.dst)
+		stat := func() (n uint64) {
+			err := c.dst.Namespace.Do(func() (err error) {
+				n, err = netlab.Stat(c.dst.Interface, "rx_queue_0_xdp_packets")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		buf := make([]byte, 10)
+		exchange := func() {
+			if _, err := from.WriteToUDPAddrPort([]byte("hello"), addr(to)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := to.ReadFromUDPAddrPort(buf); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange() // with the neighbour discovery
+		before := stat()
+		for range packets {
+			exchange()
+		}
+		if got := stat() - before; got < c.want || c.want == 0 && got != 0 {
+			t.Errorf("%s → %s: %d of %d packets in batches, want %d", c.src.Addr(), c.dst.Addr(), got, packets, c.want)
+		}
+	}
+}
+
 // sendSegments sends b in packets of size bytes with one system call.
 func sendSegments(c *net.UDPConn, to netip.AddrPort, size uint16, b []byte) error {
 	oob := make([]byte, unix.CmsgSpace(2))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,7 +116,21 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// scenarioBound is how long a scenario may take in real time, where most take less than a tenth of a second.
+const scenarioBound = 3 * time.Minute
+
+// watch ends the test process with the seed and all goroutines if stop is not called within a bound of real time: where somebody spins,
+// virtual time stands still, and nothing else would end the scenario. It has to be called outside of the scenario's bubble.
+func watch(seed uint64, bound time.Duration) (stop func()) {
+	timer := time.AfterFunc(bound, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("the scenario of seed %d hangs: it has taken %v\nrepeat it with: go test ./relay -run TestScenarios -seeds=%d", seed, bound, seed))
+	})
+	return func() { timer.Stop() }
+}
+
 func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
+	defer watch(p.seed, scenarioBound)()
 	s := &scenario{plan: p, total: total}
 	cert := certificate()
 	defer func() { // synctest's way of saying that a goroutine is left, or that nobody can go on

@@ -112,8 +112,11 @@ func (c *conn) tellBudget() {
 	c.space.SetPace(rate, burst)
 }
 
-// charge draws a packet that userspace sends from the client's budget.
+// charge draws a repair or a probe from the client's budget.
 func (c *conn) charge(size int) { c.space.ChargeBudget(c.space.Now(), uint64(size)) }
+
+// chargeOwn draws one of quic-go's packets from the client's budget, which quic-go does not look at.
+func (c *conn) chargeOwn(size int) { c.space.ChargeOwn(c.space.Now(), uint64(size)) }
 
 // skipSome takes a number now and then that no packet gets: whoever acknowledges it acknowledges what it has not
 // received (RFC 9000, section 21.4).

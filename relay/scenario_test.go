@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -174,9 +175,21 @@ func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
 	})
 }
 
+// scenarioEnd is when the longest scenario is over in virtual time, all timeouts included.
+const scenarioEnd = time.Hour
+
+// endless ends a scenario in which somebody waits for ever while others keep their connections alive.
+func (s *scenario) endless() {
+	s.t.Errorf("the scenario does not end in %v of virtual time", scenarioEnd)
+	stacks := make([]byte, 1<<20)
+	s.logger.Info("goroutines", "stacks", string(stacks[:runtime.Stack(stacks, true)]))
+	_ = s.relay.Close()
+}
+
 // run lets everybody come and go, and checks what came of it.
 func (s *scenario) run() {
 	t := s.t
+	defer time.AfterFunc(scenarioEnd, s.endless).Stop()
 	s.pub = newScenarioPublisher(s)
 	if s.pub == nil {
 		return

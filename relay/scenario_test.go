@@ -34,6 +34,9 @@ var (
 
 const usualSeeds = "1-200"
 
+// atATime is how many scenarios are waiting or running: each that waits for its turn costs a goroutine.
+const atATime = 1000
+
 // regressions are seeds that failed once, and run with the usual ones: 22688 and 26579, where all of a small limit on streams was reserved
 // for the datapath; 27346, where repairs waited for a debt of pacing that quic-go had run up; 28980, where a burst of losses lasted
 // for half a minute; 21159, 24682 and 29155, where handshakes died of one; and 22919 and 27209, where a datagram came with its track's SUBSCRIBE_OK.
@@ -71,14 +74,16 @@ func TestScenarios(t *testing.T) {
 		seeds = append(seeds, seed)
 	}
 	var total scenarioTotals
-	t.Run("all", func(t *testing.T) {
-		for _, seed := range seeds {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				runScenario(t, newScenarioPlan(seed), &total)
-			})
-		}
-	})
+	for some := range slices.Chunk(seeds, atATime) {
+		t.Run("all", func(t *testing.T) {
+			for _, seed := range some {
+				t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+					t.Parallel()
+					runScenario(t, newScenarioPlan(seed), &total)
+				})
+			}
+		})
+	}
 	streams, fast := total.streams.Load(), total.fast.Load()
 	t.Logf("%d objects of streams and %d of datagrams were expected; of %d streams that came, the datapath had opened %d",
 		total.objects.Load(), total.datagrams.Load(), streams, fast)

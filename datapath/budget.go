@@ -10,8 +10,8 @@ import "sync/atomic"
 //
 // Pacing is a token bucket told by the time at which it is full again (the generic cell rate algorithm): one word that is
 // moved by compare-and-swap. The datapath looks before it takes anything, with the client's largest size, and charges the
-// packet's own size when it is composed; of several CPUs each may therefore overdraw by one packet. What userspace must
-// send, as acknowledgments, is charged without looking, and delays what comes after.
+// packet's own size when it is composed; of several CPUs each may therefore overdraw by one packet. What quic-go sends
+// is charged without looking, and delays what comes after, but not for ever: ChargeOwn.
 
 // Unlimited as a send limit is no limit. Spaces of a new client have it.
 const Unlimited = 1<<64 - 1
@@ -57,14 +57,26 @@ func (s *Space) PaceDelay(now, size uint64) uint64 {
 const budgetTries = 4
 
 // ChargeBudget draws a packet of size bytes that is sent now from the budget, whether it fits or not.
-func (s *Space) ChargeBudget(now, size uint64) {
-	s.Step()
-	atomic.AddUint64(&s.w[WordSent], size)
-	s.draw(WordPaceTime, atomic.LoadUint64(&s.w[WordPaceCost]), now, size)
+func (s *Space) ChargeBudget(now, size uint64) { s.charge(now, size, Unlimited) }
+
+// ChargeOwn is ChargeBudget for what is sent without looking. Of the pacing it leaves a packet of the client's largest size: a sender
+// that never waits, and is faster than the pace for long, would otherwise run up a debt that those who look had to wait for.
+func (s *Space) ChargeOwn(now, size uint64) {
+	cost, burst := atomic.LoadUint64(&s.w[WordPaceCost]), atomic.LoadUint64(&s.w[WordPaceBurst])
+	spare := min(burst, atomic.LoadUint64(&s.w[WordMaxSize])*cost>>paceShift)
+	s.charge(now, size, now+burst-spare)
 }
 
-// draw moves the time at which a token bucket is full again by what size bytes cost. cost 0 is a bucket without a limit.
-func (s *Space) draw(word int, cost, now, size uint64) {
+// charge draws a packet from the budget, and moves the pace time to most at most, if it is not later already.
+func (s *Space) charge(now, size, most uint64) {
+	s.Step()
+	atomic.AddUint64(&s.w[WordSent], size)
+	s.draw(WordPaceTime, atomic.LoadUint64(&s.w[WordPaceCost]), now, size, most)
+}
+
+// draw moves the time at which a token bucket is full again by what size bytes cost, to most at most, if it is not later already. cost 0 is
+// a bucket without a limit.
+func (s *Space) draw(word int, cost, now, size, most uint64) {
 	if cost == 0 {
 		return
 	}
@@ -73,9 +85,12 @@ func (s *Space) draw(word int, cost, now, size uint64) {
 		s.Step()
 		old := atomic.LoadUint64(at)
 		s.Step()
-		if atomic.CompareAndSwapUint64(at, old, PaceAfter(old, cost, now, size)) {
+		if atomic.CompareAndSwapUint64(at, old, max(old, min(PaceAfter(old, cost, now, size), most))) {
 			return
 		}
+	}
+	if most != Unlimited {
+		return // those who have won the race are at it
 	}
 	s.Step()
 	atomic.AddUint64(at, size*cost>>paceShift)

@@ -114,3 +114,45 @@ func TestPaceDelay(t *testing.T) {
 		t.Errorf("delay %d when the packet fits", d)
 	}
 }
+
+// TestOwnPacketsLeaveRoom: whatever is sent without looking, one who looks waits no longer than a packet takes at the pace; what is sent
+// within the pace is charged as by those who look.
+func TestOwnPacketsLeaveRoom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 1200
+		rate := rapid.Uint64Range(10_000, 1<<30).Draw(t, "rate")
+		burst := rapid.Uint64Range(size, 1<<17).Draw(t, "burst")
+		s, looked := datapath.NewSpace(nil, nil), datapath.NewSpace(nil, nil)
+		for _, s := range []*datapath.Space{s, looked} {
+			s.SetMaxSize(size)
+			s.SetSendLimit(datapath.Unlimited)
+			s.SetPace(rate, burst)
+		}
+		now := uint64(1e9)
+		within := true
+		for range rapid.IntRange(1, 100).Draw(t, "packets") {
+			now += rapid.Uint64Range(0, 2*size*1e9/rate).Draw(t, "gap")
+			n := rapid.Uint64Range(20, size).Draw(t, "size")
+			within = within && looked.Budget(now, n+size+1) == datapath.Forwarded
+			before := s.PaceDelay(now, size)
+			s.ChargeOwn(now, n)
+			looked.ChargeBudget(now, n)
+			if after := s.PaceDelay(now, size); after < before {
+				t.Fatalf("a packet that waited %d ns waits %d", before, after)
+			}
+			if a, b := s.PaceDelay(now, size), looked.PaceDelay(now, size); within && a != b {
+				t.Fatalf("%d ns instead of %d within the pace", a, b)
+			}
+			if d := s.PaceDelay(now, size); d > max(before, 1) {
+				t.Fatalf("a packet waits %d ns at %d bytes/s", d, rate)
+			}
+			if s.Budget(now, size) == datapath.Forwarded && rapid.Bool().Draw(t, "other") {
+				s.ChargeBudget(now, size)
+				looked.ChargeBudget(now, size)
+			}
+		}
+		if s.Sent() != looked.Sent() {
+			t.Fatalf("%d bytes are sent, %d were", s.Sent(), looked.Sent())
+		}
+	})
+}

@@ -264,7 +264,7 @@ func (s *Space) ChargePlanBy(policy PolicyWord, now, size uint64) {
 		return
 	}
 	s.Step()
-	s.draw(WordPlanTime, atomic.LoadUint64(&s.w[WordPolicies+policyHalf*int(policy&policySecond)+policyCost]), now, size)
+	s.draw(WordPlanTime, atomic.LoadUint64(&s.w[WordPolicies+policyHalf*int(policy&policySecond)+policyCost]), now, size, Unlimited)
 }
 
 // PlanTime returns the time at which the plan is full again.

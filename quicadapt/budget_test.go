@@ -44,7 +44,7 @@ func TestBudgetIsTheWindow(t *testing.T) {
 			"own": func(t *rapid.T) {
 				size := rapid.Uint64Range(40, 1200).Draw(t, "size")
 				kind := rapid.SampledFrom([]recovery.Kind{recovery.Silent, recovery.Eliciting}).Draw(t, "kind")
-				c.charge(int(size), 0)
+				c.chargeOwn(int(size))
 				n := c.space.TakeNumber()
 				c.sent(n, now, int(size), kind)
 				if kind == recovery.Eliciting {
@@ -159,6 +159,39 @@ func TestRepairsWait(t *testing.T) {
 	}
 	if c.affordable(5) || c.paceAt <= 5 {
 		t.Errorf("pacing does not hold a repair back, or for no time: %d", c.paceAt)
+	}
+}
+
+// TestRepairsAreNotStarved: quic-go, which waits for neither window nor pace, sends as fast as it likes for a second; two packets of
+// others may be in flight all the same, and one may leave as soon as the pace has room for it.
+func TestRepairsAreNotStarved(t *testing.T) {
+	c := benchConn()
+	c.setMaxSize(1200)
+	c.loss.RTT.Sample(50e6, 0)
+	c.tellBudget()
+	own := func() {
+		for c.space.Sent() < c.loss.Limit()+20_000 {
+			c.chargeOwn(1200)
+			c.sent(c.space.TakeNumber(), c.b.now(), 1200, recovery.Eliciting)
+		}
+		c.tellBudget()
+	}
+	own()
+	repair := func() {
+		c.charge(1200, 0)
+		c.sent(c.space.TakeNumber(), c.b.now(), 1200, recovery.Ours)
+	}
+	if !c.affordable(c.b.now()) {
+		t.Fatal("a repair waits for the window, which quic-go keeps full")
+	}
+	repair()
+	interval := uint64(50e6 * 1200 / c.loss.Window()) // of packets at a window per RTT
+	if d := c.space.PaceDelay(c.space.Now(), 1200); d > interval {
+		t.Fatalf("a repair waits for %d ns, where a packet takes %d", d, interval)
+	}
+	repair()
+	if c.affordable(c.b.now()) || c.paceAt != 0 {
+		t.Error("more than the least window is in flight")
 	}
 }
 

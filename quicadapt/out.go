@@ -114,7 +114,7 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 	case len(out) > c.maxSize:
 		kind = recovery.MTUProbe
 	}
-	c.charge(len(out), len(out))
+	c.chargeOwn(len(out))
 	e := c.sent(number, c.b.now(), len(out), kind)
 	if e == nil {
 		return nil // the datapath took the last room for numbers meanwhile

@@ -55,10 +55,15 @@ func (c *conn) flush() int64 {
 	return at
 }
 
+// leastWindow is how many packets of the datapath and repairs may be in flight whatever else is: the minimum congestion window (RFC 9002,
+// section 7.2). quic-go has a controller of its own and does not wait for ours, so that it may keep the window full as long as it
+// has something to send.
+const leastWindow = 2
+
 // affordable says whether the budget has room for a packet. If pacing is what it waits for, it notes until when.
 func (c *conn) affordable(now int64) bool {
 	size := uint64(c.maxSize)
-	if c.space.Sent()+size > c.loss.Limit() {
+	if c.space.Sent()+size > c.loss.Limit() && c.loss.Outstanding() >= leastWindow {
 		return false // the next acknowledgment or loss makes room
 	}
 	if wait := c.space.PaceDelay(c.space.Now(), size); wait > 0 {

@@ -112,11 +112,18 @@ func (c *conn) tellBudget() {
 	c.space.SetPace(rate, burst)
 }
 
-// charge draws a packet that userspace sends from the client's budget, and what of it the plan does not know from the plan.
-func (c *conn) charge(size, unplanned int) {
+// charge draws a repair or a probe from the client's budget, and what it sends again from the plan, which knows the rest.
+func (c *conn) charge(size, again int) {
 	now := c.space.Now()
 	c.space.ChargeBudget(now, uint64(size))
-	c.space.ChargePlan(now, uint64(unplanned))
+	c.space.ChargePlan(now, uint64(again))
+}
+
+// chargeOwn draws one of quic-go's packets from the client's budget and plan, which quic-go does not look at.
+func (c *conn) chargeOwn(size int) {
+	now := c.space.Now()
+	c.space.ChargeOwn(now, uint64(size))
+	c.space.ChargePlan(now, uint64(size))
 }
 
 // skipSome takes a number now and then that no packet gets: whoever acknowledges it acknowledges what it has not

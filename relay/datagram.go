@@ -34,12 +34,9 @@ func (p *peer) readDatagrams() {
 			p.violation(fmt.Errorf("datagram: %w", err))
 			return
 		}
-		t, _ := p.track(o.TrackAlias)
-		if t == nil {
-			p.relay.counts.add("unknown_alias", 1)
-			continue
+		if t := p.trackOrHold(&d, &o); t != nil {
+			t.datagram(&d, &o)
 		}
-		t.datagram(&d, &o)
 	}
 }
 

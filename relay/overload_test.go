@@ -82,14 +82,14 @@ func (o *overload) decodable(frames uint64) (n int) {
 // audio and key frames survive, a frame that was dropped stalls none, and control messages pass.
 func TestOverload(t *testing.T) {
 	run := func(t *testing.T, name string) (decodable int) {
-		cfg := relay.Config{Heuristic: func() heuristic.Heuristic {
+		cfg := relay.Config{Congestion: "scream", Heuristic: func() heuristic.Heuristic {
 			h, err := heuristic.New(name)
 			must(t, err)
 			return h
 		}}
 		inFastWorldWith(t, cfg, func(w *world, _ *sim.Sim) {
 			t := w.t
-			const unit, frames, groups, every = 2800, 30, 20, time.Second / 30
+			const unit, frames, groups, every = 14000, 30, 20, time.Second / 30
 			const rate = 30 * unit * 100 / 95 // bytes per second
 			pub := w.publisher(wire.Draft16, "live")
 			w.up = netsim.Shape{Delay: 10 * time.Millisecond}

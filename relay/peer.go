@@ -37,6 +37,7 @@ type peer struct {
 	aliases   map[uint64]*track // tracks that this peer publishes and that are subscribed to
 	claims    map[uint64]*track // who has each alias, before it is known to streams
 	added     chan struct{}     // closed and replaced when an alias is added
+	early     earlyDatagrams    // from the peer
 	datagrams chan outDatagram  // to the peer; made when first needed
 
 	namespaces map[string]struct{} // guarded by relay.mu
@@ -156,13 +157,17 @@ func (p *peer) claimAlias(alias uint64, t *track) bool {
 	return true
 }
 
-// addAlias makes a track known under the alias that the peer uses for it.
+// addAlias makes a track known under the alias that the peer uses for it, and gives it the datagrams that came before.
 func (p *peer) addAlias(alias uint64, t *track) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.aliases[alias] = t
 	close(p.added)
 	p.added = make(chan struct{})
+	early := p.early.take(alias)
+	p.mu.Unlock()
+	for i := range early {
+		t.datagram(&early[i].Datagram, &early[i].object)
+	}
 }
 
 func (p *peer) removeAlias(alias uint64, t *track) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +14,31 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// connect dials the relay from a host with a stock quic-go. The transport and its socket close with the connection.
-func (s *scenario) connect(h *netsim.Host, d wire.Draft, qc *quic.Config) (*quic.Conn, error) {
+// dials is how often a client tries to connect: a handshake may die in losses, and a user would try again.
+const dials = 4
+
+// connect makes a session with the relay from a host of its own, with a stock quic-go. The transport and its socket close with the
+// connection.
+func (s *scenario) connect(host func() (*netsim.Host, error), d wire.Draft, qc *quic.Config, handlers moq.Handlers) (h *netsim.Host, c *quic.Conn, session *moq.Session, err error) {
+	for i := range dials {
+		if h, err = host(); err != nil {
+			break
+		}
+		if c, err = s.dial(h, d, qc); err == nil {
+			ctx, cancel := context.WithTimeout(s.context(), patience)
+			session, err = moq.Connect(ctx, c, handlers)
+			cancel()
+		}
+		if err == nil {
+			break
+		}
+		s.logger.Info("connection failed", "host", h.LocalAddr(), "tries", i+1, "error", err)
+	}
+	return h, c, session, err
+}
+
+// dial connects from a host, which it owns from then on.
+func (s *scenario) dial(h *netsim.Host, d wire.Draft, qc *quic.Config) (*quic.Conn, error) {
 	tr := &quic.Transport{Conn: h}
 	tc := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{d.ALPN()}, KeyLogWriter: &s.keys}
 	ctx, cancel := context.WithTimeout(s.context(), 2*time.Minute)
@@ -81,23 +103,21 @@ func newScenarioPublisher(s *scenario) *scenarioPublisher {
 		p.tracks = append(p.tracks, tr)
 		byName[tr.plan.name] = tr
 	}
-	h, err := s.net.Host(s.address(), s.plan.up, s.plan.down)
-	must(t, err)
-	c, err := s.connect(h, s.plan.draft, &quic.Config{EnableDatagrams: true, HandshakeIdleTimeout: time.Minute, MaxIdleTimeout: time.Minute, KeepAlivePeriod: 10 * time.Second})
-	if err != nil {
-		t.Errorf("publisher: %v", err)
-		return nil
-	}
 	answered := func(r *moq.Request) {
 		byName[r.Track].requests <- r
 		<-r.Unsubscribed()
 	}
-	if p.session, err = moq.Connect(s.context(), c, moq.Handlers{Subscribe: answered}); err == nil {
-		err = p.session.Announce(s.context(), []string{"live"})
-	}
+	host := func() (*netsim.Host, error) { return s.net.Host(s.address(), s.plan.up, s.plan.down) }
+	qc := &quic.Config{EnableDatagrams: true, HandshakeIdleTimeout: time.Minute, MaxIdleTimeout: time.Minute, KeepAlivePeriod: 10 * time.Second}
+	_, _, session, err := s.connect(host, s.plan.draft, qc, moq.Handlers{Subscribe: answered})
 	if err != nil {
 		t.Errorf("publisher: %v", err)
-		_ = c.CloseWithError(0, "")
+		return nil
+	}
+	p.session = session
+	if err := session.Announce(s.context(), []string{"live"}); err != nil {
+		t.Errorf("publisher: %v", err)
+		_ = session.Close(0, "")
 		return nil
 	}
 	return p
@@ -259,11 +279,7 @@ func (w *streamWriter) run() {
 	}
 }
 
-// host adds a host with the paths of a subscriber.
-func (s *scenario) subscriberHost(p *subscriberPlan) (*netsim.Host, net.Addr, error) {
-	h, err := s.net.Host(s.address(), p.up, p.down)
-	if err != nil {
-		return nil, nil, err
-	}
-	return h, h.LocalAddr(), nil
+// subscriberHost adds a host with the paths of a subscriber.
+func (s *scenario) subscriberHost(p *subscriberPlan) (*netsim.Host, error) {
+	return s.net.Host(s.address(), p.up, p.down)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/netsim"
+	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
 )
 
@@ -108,23 +110,14 @@ func (h *scenarioSubscriber) run() {
 }
 
 func (h *scenarioSubscriber) connect() *receivingSession {
-	host, addr, err := h.subscriberHost(h.plan)
-	if err != nil {
-		h.errorf("%v", err)
-		return nil
-	}
-	r := &receivingSession{host: host}
-	if r.conn, err = h.scenario.connect(host, h.plan.draft, h.plan.config()); err != nil {
+	r := &receivingSession{}
+	var err error
+	host := func() (*netsim.Host, error) { return h.subscriberHost(h.plan) }
+	if r.host, r.conn, r.session, err = h.scenario.connect(host, h.plan.draft, h.plan.config(), moq.Handlers{}); err != nil {
 		h.errorf("connect: %v", err)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(h.context(), patience)
-	defer cancel()
-	if r.session, err = moq.Connect(ctx, r.conn, moq.Handlers{}); err != nil {
-		h.errorf("setup: %v", err)
-		return nil
-	}
-	h.logf("connected from %v", addr)
+	h.logf("connected from %v", r.host.LocalAddr())
 	h.sessions = append(h.sessions, r)
 	r.reading.Go(func() { r.readStreams() })
 	r.reading.Go(func() { r.readDatagrams() })
@@ -132,7 +125,7 @@ func (h *scenarioSubscriber) connect() *receivingSession {
 		timer := time.AfterFunc(h.plan.rebind, func() {
 			to := h.address()
 			h.logf("its NAT rebinds to %v", to)
-			if err := host.Rebind(to); err != nil {
+			if err := r.host.Rebind(to); err != nil {
 				h.errorf("rebind: %v", err)
 			}
 		})
@@ -151,11 +144,12 @@ func (h *scenarioSubscriber) move(r *receivingSession) {
 	case <-r.conn.Context().Done():
 		return
 	}
-	host, addr, err := h.subscriberHost(h.plan)
+	host, err := h.subscriberHost(h.plan)
 	if err != nil {
 		h.errorf("%v", err)
 		return
 	}
+	addr := host.LocalAddr()
 	tr := &quic.Transport{Conn: host}
 	defer func() {
 		<-r.conn.Context().Done()
@@ -221,7 +215,7 @@ func (h *scenarioSubscriber) subscribe(r *receivingSession, v visit) (subs []*su
 	return subs
 }
 
-// awaitEnd waits until the publisher has ended the subscriptions and every stream that has begun has ended.
+// awaitEnd waits until the publisher has ended the subscriptions, and as many streams as PUBLISH_DONE says have come and ended.
 func (h *scenarioSubscriber) awaitEnd(r *receivingSession, subs []*subscription) {
 	hung := time.NewTimer(patience)
 	defer hung.Stop()
@@ -237,9 +231,19 @@ func (h *scenarioSubscriber) awaitEnd(r *receivingSession, subs []*subscription)
 		h.errorf("connection ended: %v", err)
 		return
 	}
-	for i := 0; r.unended() > 0; i++ {
+	for i := 0; ; i++ {
+		unended, missing := r.unended(), 0
+		for _, sub := range subs {
+			if _, count, _ := sub.Result(); count != wire.UnknownStreamCount {
+				missing += int(count)
+			}
+		}
+		missing -= r.begun(subs)
+		if unended == 0 && missing <= 0 {
+			break
+		}
 		if i > 600 {
-			h.errorf("%d streams hang", r.unended())
+			h.errorf("%d streams hang, %d do not come", unended, missing)
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -253,6 +257,19 @@ func (r *receivingSession) unended() (n int) {
 	defer r.mu.Unlock()
 	for _, s := range r.streams {
 		if len(s.data) > 0 && !s.ended {
+			n++
+		}
+	}
+	return n
+}
+
+// begun counts the streams of subscriptions.
+func (r *receivingSession) begun(subs []*subscription) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.streams {
+		hd, err := wire.ParseSubgroupHeader(s.data, r.session.Draft())
+		if err == nil && slices.ContainsFunc(subs, func(sub *subscription) bool { return sub.Alias == hd.TrackAlias }) {
 			n++
 		}
 	}

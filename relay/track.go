@@ -101,6 +101,7 @@ func (t *track) run() {
 	defer t.cancel()
 	t.publisher.publish()
 	ctx, cancel := context.WithTimeout(t.ctx, t.relay.cfg.SetupTimeout)
+	t.publisher.ask()
 	t.sub, t.err = t.publisher.session.Subscribe(ctx, t.namespace, t.name, moq.SubscribeOptions{})
 	cancel()
 	if t.err == nil && !t.publisher.claimAlias(t.sub.Alias, t) {
@@ -108,6 +109,7 @@ func (t *track) run() {
 		_ = t.publisher.session.Close(moq.CodeDuplicateAlias, t.err.Error())
 	}
 	if t.err != nil {
+		t.publisher.answered()
 		t.log.Info("subscription refused", "error", t.err)
 		t.remove()
 		close(t.over)
@@ -120,6 +122,7 @@ func (t *track) run() {
 	t.openCache()
 	t.bind()
 	t.publisher.addAlias(t.sub.Alias, t)
+	t.publisher.answered()
 	close(t.ready)
 	t.log.Info("track started", "bound", t.bound)
 

@@ -19,12 +19,16 @@ type Shape struct {
 	MTU       int     // UDP payload bytes of the largest packet that passes; 0: any
 }
 
-// Burst is the loss model of Gilbert and Elliott: a path is in a good state, where nothing is lost, or in a bad one.
+// Burst is the loss model of Gilbert and Elliott: a path is in a good state, where nothing is lost, or in a bad one. The bad one
+// also ends by itself, maxBurst after it began: counted in packets alone, a burst that meets a sender which backs off lasts for minutes.
 type Burst struct {
 	Enter float64 // chance of going from good to bad, per packet
 	Leave float64 // chance of going back, per packet
 	Loss  float64 // share of packets that are lost in the bad state
 }
+
+// maxBurst is how long a burst lasts at most.
+const maxBurst = 2 * time.Second
 
 // Mean returns the share of packets that are lost in the long run.
 func (b Burst) Mean() float64 {
@@ -63,6 +67,7 @@ type Path struct {
 	shape Shape
 	rnd   *rand.Rand
 	bad   bool      // of Burst
+	since time.Time // when bad began
 	free  time.Time // when the bottleneck has sent all that waits
 	last  time.Time // latest arrival of a packet that was not delayed out of order
 	neck  *Bottleneck
@@ -78,10 +83,11 @@ func (p *Path) Send(size int, at time.Time) (arrivals []time.Time, fate Fate) {
 	s := &p.shape
 	// Every packet draws the same numbers, so that what happens to one does not change the chances of the next.
 	lost, burst, turn, late, twice, jitter := p.rnd.Float64(), p.rnd.Float64(), p.rnd.Float64(), p.rnd.Float64(), p.rnd.Float64(), p.rnd.Float64()
-	if p.bad {
-		p.bad = turn >= s.Burst.Leave
-	} else {
-		p.bad = turn < s.Burst.Enter
+	switch {
+	case p.bad:
+		p.bad = turn >= s.Burst.Leave && at.Sub(p.since) < maxBurst
+	case turn < s.Burst.Enter:
+		p.bad, p.since = true, at
 	}
 	if s.MTU > 0 && size > s.MTU {
 		return nil, TooBig

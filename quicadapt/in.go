@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -73,10 +74,17 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		}
 	} else if c.fatal != 0 {
 		return p[:0], false // nothing is processed any more
-	} else if !open() {
+	} else if err := c.wireIn.Open(c.plain, p, cidLen, c.nextIn, o); errors.Is(err, wire.ErrReserved) && c.translate {
+		c.fail(wire.CodeProtocolViolation) // it is authentic, and perhaps of keys that quic-go does not have
+		return p[:0], false
+	} else if err != nil {
 		c.stats.Unopened++
 		c.authFailed()
 		return nil, false
+	}
+	if c.translate && o.Generation > c.wireOutGen && c.wireOutGen > 0 && c.space.Next() == c.wireOutFirst {
+		c.fail(wire.CodeKeyUpdateError) // twice, and nothing was sent that would have confirmed the first (RFC 9001, section 6.2)
+		return p[:0], false
 	}
 	now := c.b.now()
 	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, now, drained)
@@ -94,7 +102,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 	if !changed && !c.b.marked(p) && c.wireIn.Suite() != wire.SuiteNull && o.Generation == c.quicInGen {
 		return nil, false
 	}
-	for len(payload)+o.PNLen < 4 || len(payload) == 0 {
+	for len(payload)+o.PNLen < 4 || len(payload) == 0 && len(o.Payload) > 0 { // one that came without frames is quic-go's to refuse
 		payload = append(payload, 0)
 	}
 	if len(p)-len(o.Payload)+len(payload) > room {

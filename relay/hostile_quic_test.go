@@ -1,0 +1,255 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fastrelay/fastrelay/datapath/sim"
+	"github.com/fastrelay/fastrelay/internal/moq"
+	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/quic-go/quic-go"
+)
+
+// innocents are a publisher and a subscriber beside a hostile peer. The subscriber also subscribes to what the hostile one publishes.
+type innocents struct {
+	w     *world
+	pub   *publisher
+	sub   *moq.Session
+	conn  *quic.Conn
+	alias uint64 // of the publisher's
+	own   uint64 // of the subscriber's
+	group uint64
+
+	mu  sync.Mutex
+	got map[uint64][]byte // stream by group
+	bad []error
+}
+
+func newInnocents(w *world) *innocents {
+	in := &innocents{w: w, got: make(map[uint64][]byte), pub: w.publisher(wire.Draft16, "live")}
+	in.sub, in.conn = w.session(wire.Draft16, nil)
+	in.own = w.subscribe(in.sub, moq.SubscribeOptions{}).Alias
+	in.alias = (<-in.pub.asks).alias
+	go in.collect()
+	sleep(w.t, 1)
+	return in
+}
+
+func (in *innocents) collect() {
+	for {
+		rs, err := in.sub.AcceptDataStream(in.sub.Context())
+		if err != nil {
+			return
+		}
+		go func() {
+			b, err := io.ReadAll(rs)
+			h, perr := wire.ParseSubgroupHeader(b, wire.Draft16)
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			switch {
+			case perr != nil && err == nil:
+				in.bad = append(in.bad, perr)
+			case perr != nil || h.TrackAlias != in.own: // reserved and not used, or the hostile publisher's
+			case err != nil:
+				in.bad = append(in.bad, fmt.Errorf("group %d: %w", h.Group, err))
+			case in.got[h.Group] != nil:
+				in.bad = append(in.bad, fmt.Errorf("group %d came twice", h.Group))
+			default:
+				in.got[h.Group] = b[h.Len:]
+			}
+		}()
+	}
+}
+
+func payloadOf(group uint64) []byte { return bytes.Repeat([]byte{byte(group), byte(group >> 8)}, 2000) }
+
+// publish publishes groups, which takes a tenth of a second each.
+func (in *innocents) publish(groups int) {
+	for range groups {
+		h := wire.SubgroupHeader{TrackAlias: in.alias, Group: in.group}
+		must(in.w.t, in.pub.stream(h, wire.Object{ID: 0, Payload: payloadOf(in.group)}).Close())
+		in.group++
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// check says that nobody but the hostile one has noticed anything: every group came, once, all by the fast path.
+func (in *innocents) check(dp *sim.Sim) {
+	t := in.w.t
+	t.Helper()
+	sleep(t, 10)
+	for what, c := range map[string]*quic.Conn{"publisher": in.pub.conn, "subscriber": in.conn} {
+		if err := context.Cause(c.Context()); err != nil {
+			t.Errorf("innocent %s's connection: %v", what, err)
+		}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, err := range in.bad {
+		t.Errorf("innocent subscriber: %v", err)
+	}
+	for g := range in.group {
+		want := append(wire.AppendObjectHeader(nil, wire.Draft16, false, 0, nil, uint64(len(payloadOf(g))), 0), payloadOf(g)...)
+		if !bytes.Equal(in.got[g], want) {
+			t.Errorf("innocent subscriber's group %d: %d bytes, want %d", g, len(in.got[g]), len(want))
+		}
+	}
+	for _, tr := range in.w.relay.Stats().Tracks {
+		if len(tr.Namespace) != 1 || tr.Namespace[0] != "live" {
+			continue
+		}
+		for _, s := range tr.Subscribers {
+			if s.Remote == in.conn.LocalAddr().String() && (s.FastStreams != in.group || s.Lost > 0) {
+				t.Errorf("innocent subscriber: %+v, want %d fast streams; reasons %v", s, in.group, in.w.relay.Stats().Reasons)
+			}
+		}
+	}
+	if streams, clients := dp.Entries(); streams > 0 || clients > 0 {
+		t.Errorf("the datapath's tables hold %d streams and %d of clients when all is over", streams, clients)
+	}
+}
+
+// Transport error codes (RFC 9000, section 20.1; RFC 9001, section 6).
+const (
+	ignored = quic.TransportErrorCode(1<<62 - 1) // the connection goes on
+)
+
+func checkEnd(t *testing.T, err error, want quic.TransportErrorCode) {
+	t.Helper()
+	var te *quic.TransportError
+	switch {
+	case want == ignored && err != nil:
+		t.Errorf("hostile connection ended with %v, but what it did is to be ignored", err)
+	case want != ignored && (!errors.As(err, &te) || !te.Remote || te.ErrorCode != want):
+		t.Errorf("hostile connection ended with %v, want %v from the relay", err, want)
+	}
+}
+
+func ack(largest, first uint64, more ...uint64) []byte {
+	b := []byte{byte(wire.FrameAck)}
+	for _, v := range append([]uint64{largest, 0, uint64(len(more) / 2), first}, more...) {
+		b = wire.AppendVarint(b, v)
+	}
+	return b
+}
+
+// TestHostileSubscriber has a subscriber on the fast path that breaks QUIC. docs/hostile.md has the table.
+func TestHostileSubscriber(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		attack func(h *hostile, in *innocents)
+		want   quic.TransportErrorCode
+	}{
+		{"ACK of packets never sent", func(h *hostile, _ *innocents) { h.send(ack(1<<30, 1<<29)) }, quic.ProtocolViolation},
+		{"ACK of the next packet", func(h *hostile, _ *innocents) { h.send(ack(h.received()+1, 0)) }, quic.ProtocolViolation},
+		{"ACK of all numbers, those skipped too", func(h *hostile, _ *innocents) { h.send(ack(h.received()-1, h.received()-1)) }, quic.ProtocolViolation},
+		{"ACK whose first range is below 0", func(h *hostile, _ *innocents) { h.send(ack(5, 6)) }, quic.FrameEncodingError},
+		{"ACK whose second range is below 0", func(h *hostile, _ *innocents) { h.send(ack(5, 0, 9, 9)) }, quic.FrameEncodingError},
+		{"ACK with more ranges than bytes", func(h *hostile, _ *innocents) {
+			b := ack(5, 0)
+			b[3] = 60
+			h.send(b)
+		}, quic.FrameEncodingError},
+		{"ACKs that go back", func(h *hostile, _ *innocents) {
+			top := h.received() - 1
+			h.send(ack(top, 0), ack(top-1, 0), ack(0, 0), ack(top, 0), append(ack(top, 0), ack(1, 0)...), ack(top, 0, 3, 0))
+		}, ignored},
+		{"hundreds of ACKs in a packet", func(h *hostile, _ *innocents) {
+			b := bytes.Repeat(ack(h.received()-1, 0), 200)
+			h.send(b, b, b)
+		}, ignored},
+		{"HANDSHAKE_DONE", func(h *hostile, _ *innocents) { h.send(wire.AppendHandshakeDone(nil)) }, quic.ProtocolViolation},
+		{"NEW_TOKEN", func(h *hostile, _ *innocents) { h.send(wire.AppendNewToken(nil, []byte("token"))) }, quic.ProtocolViolation},
+		{"STREAM on the relay's stream", func(h *hostile, _ *innocents) { h.send(wire.AppendStream(nil, 3, 0, []byte("x"), false, true)) }, quic.StreamStateError},
+		{"RESET_STREAM of the relay's stream", func(h *hostile, _ *innocents) { h.send(wire.AppendResetStream(nil, 3, 0, 0)) }, quic.StreamStateError},
+		{"MAX_STREAM_DATA for a stream of its own", func(h *hostile, _ *innocents) { h.send(wire.AppendMaxStreamData(nil, 2, 1<<20)) }, quic.StreamStateError},
+		{"MAX_STREAM_DATA for a stream that is not there", func(h *hostile, _ *innocents) { h.send(wire.AppendMaxStreamData(nil, 3+4*3000, 1<<20)) }, quic.StreamStateError},
+		{"STOP_SENDING of a stream of its own", func(h *hostile, _ *innocents) { h.send(wire.AppendStopSending(nil, 2, 0)) }, quic.StreamStateError},
+		{"STOP_SENDING of a stream that is not there", func(h *hostile, _ *innocents) { h.send(wire.AppendStopSending(nil, 3+4*3000, 0)) }, quic.StreamStateError},
+		{"unknown frame", func(h *hostile, _ *innocents) { h.send([]byte{0x21, 0, 0, 0}) }, quic.FrameEncodingError},
+		{"frame longer than the packet", func(h *hostile, _ *innocents) { h.send([]byte{byte(wire.FrameStream) | 6, 2, 0, 60, 'x'}) }, quic.FrameEncodingError},
+		{"packet without frames", func(h *hostile, _ *innocents) { h.empty() }, quic.ProtocolViolation},
+		{"reserved bits", func(h *hostile, _ *innocents) { h.reserved() }, quic.ProtocolViolation},
+		{"RETIRE_CONNECTION_ID of one that was not issued", func(h *hostile, _ *innocents) { h.send(wire.AppendRetireConnectionID(nil, 1000)) }, quic.ProtocolViolation},
+		{"too many connection IDs", func(h *hostile, _ *innocents) {
+			var b []byte
+			for i := range uint64(20) {
+				b = wire.AppendNewConnectionID(b, 10+i, 0, []byte{byte(i), 1, 2, 3}, [16]byte{byte(i)})
+			}
+			h.send(b)
+		}, quic.ConnectionIDLimitError},
+		{"CRYPTO far ahead", func(h *hostile, _ *innocents) { h.send(wire.AppendCrypto(nil, 1<<20, []byte("x"))) }, quic.CryptoBufferExceeded},
+		{"two key updates at once", func(h *hostile, _ *innocents) {
+			sleep(h.w.t, 1)
+			for range 2 { // without anything that the relay would have to answer
+				h.update()
+				h.send(wire.AppendPadding(nil, 4))
+			}
+		}, quic.KeyUpdateError},
+		{"a key update in time", func(h *hostile, in *innocents) {
+			for range 3 {
+				h.update()
+				h.send(wire.AppendPing(nil))
+				in.publish(3)
+			}
+		}, ignored},
+		{"keys of another connection, or of no generation", func(h *hostile, _ *innocents) {
+			other := h.w.hostile(wire.Draft16, nil)
+			sleep(h.w.t, 1)
+			for i := range uint64(50) {
+				h.raw(other.seal.Seal(nil, 0, h.dcid, h.next+i, 4, ack(1<<30, 0)))
+			}
+			later, err := wire.NewKeys(h.out.Suite(), wire.Version1, h.secret[0])
+			must(h.w.t, err)
+			for range h.seal.Generation() + 2 {
+				later.Update()
+			}
+			for i := range uint64(50) {
+				h.raw(later.Seal(nil, later.Generation(), h.dcid, h.next+i, 4, ack(1<<30, 0)))
+			}
+		}, ignored},
+		{"its packets again, from here and elsewhere", func(h *hostile, in *innocents) {
+			pc, _ := h.w.host()
+			h.w.t.Cleanup(func() { _ = pc.Close() })
+			for _, p := range slices.Clone(h.sent) {
+				h.raw(p)
+				_, err := pc.WriteTo(p, h.to)
+				must(h.w.t, err)
+			}
+			in.publish(5)
+		}, ignored},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inFastWorld(t, func(w *world, dp *sim.Sim) {
+				t := w.t
+				in := newInnocents(w)
+				h := w.hostile(wire.Draft16, nil)
+				s, err := moq.Connect(w.context(), h.conn, moq.Handlers{})
+				must(t, err)
+				w.subscribe(s, moq.SubscribeOptions{})
+				in.publish(60) // past the first numbers that are skipped
+				if st := subscribers(w.relay); len(st) != 2 || st[1].FastStreams < 50 {
+					t.Fatalf("the hostile subscriber is not on the fast path: %+v; %v", st, h.end())
+				}
+				c.attack(h, in)
+				in.publish(10)
+				sleep(t, 1)
+				checkEnd(t, h.end(), c.want)
+				must(t, h.conn.CloseWithError(0, ""))
+				in.publish(3)
+				in.check(dp)
+			})
+		})
+	}
+}
+
+// update has the forger seal with the next keys from now on.
+func (h *hostile) update() { h.with(h.seal.Update) }
+

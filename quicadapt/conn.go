@@ -86,7 +86,8 @@ type conn struct {
 	clientID    datapath.ClientID
 	isUpstream  bool
 	upstreamID  datapath.UpstreamID
-	lastOpened  uint64 // streams that quic-go opened
+	memory      *streamMemory // of an upstream
+	lastOpened  uint64        // streams that quic-go opened
 	lastCleanUp int64
 	retireAt    int64
 	dirty       bool // the datapath must learn of an address, connection ID or key

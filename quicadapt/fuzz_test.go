@@ -71,6 +71,7 @@ type fuzzWorld struct {
 	records       []datapath.Record
 	streams       []*FastStream
 	from, another netip.AddrPort
+	onFrame       func(*wire.Frame) // that leaves, if a test wants it
 }
 
 func newFuzzWorld(t *testing.T) *fuzzWorld {
@@ -248,6 +249,9 @@ func (w *fuzzWorld) sent(p []byte) {
 			return
 		}
 		at += n
+		if w.onFrame != nil {
+			w.onFrame(&f)
+		}
 		if f.IsStream() {
 			w.highest[f.V[0]] = max(w.highest[f.V[0]], f.Offset+uint64(len(f.Data)))
 		}

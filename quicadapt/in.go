@@ -91,6 +91,9 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 	if again {
 		return nil, true
 	}
+	if c.fatal != 0 {
+		return p[:0], false
+	}
 	if from != c.remote {
 		c.cameFrom(from, o.Payload, o.PacketNumber)
 	}
@@ -160,6 +163,11 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 			if c.taken.has(f.V[0]) {
 				out, changed = wire.AppendPing(out), true
 				continue
+			}
+		case f.IsStream() && c.memory != nil && f.V[0]&2 != 0:
+			if !c.memory.put(f.V[0], f.Offset, f.Data) {
+				c.fail(wire.CodeProtocolViolation)
+				return payload[:0], true, false
 			}
 		case f.Type == wire.FrameMaxStreamsUni:
 			c.maxStreams = max(c.maxStreams, f.V[0])

@@ -136,7 +136,7 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 		}
 		return 0, errors.Join(ErrStreamClosed, err)
 	}
-	c.isUpstream, c.upstreamID = true, datapath.UpstreamID(id)
+	c.isUpstream, c.upstreamID, c.memory = true, datapath.UpstreamID(id), new(streamMemory)
 	c.dirty = true // connection IDs may have been issued meanwhile
 	c.mu.Unlock()
 	b.wake()

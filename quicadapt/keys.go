@@ -70,6 +70,7 @@ func (c *conn) fail(code wire.TransportCode) {
 		return
 	}
 	c.fatal = code
+	c.startTranslating() // so that packets are sealed here
 	if qc := c.qc.Load(); qc != nil {
 		go func() { _ = qc.CloseWithError(0, "") }() // c.mu is held, and closing sends
 	}

@@ -114,7 +114,7 @@ func (f *forger) forge(p []byte) []byte {
 	}
 	f.dcid = slices.Clone(p[1 : 1+datapath.CIDLen])
 	payload := o.Payload
-	if len(f.forged) > 0 {
+	if len(f.forged) > 0 && hasDatagram(payload) {
 		payload, f.forged = f.forged[0], f.forged[1:]
 	} else if f.keep != nil {
 		payload = nil
@@ -136,6 +136,22 @@ func (f *forger) forge(p []byte) []byte {
 	out := f.seal.Seal(nil, f.seal.Generation(), f.dcid, o.PacketNumber, o.PNLen, payload)
 	f.sent = append(f.sent, out)
 	return out
+}
+
+// hasDatagram says whether a packet is one that send has the client send.
+func hasDatagram(payload []byte) bool {
+	var frame wire.Frame
+	for at := 0; at < len(payload); {
+		n, err := frame.Parse(payload[at:])
+		if err != nil {
+			return false
+		}
+		if frame.IsDatagram() {
+			return true
+		}
+		at += n
+	}
+	return false
 }
 
 // ReadFrom implements net.PacketConn.

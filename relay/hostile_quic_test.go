@@ -14,18 +14,22 @@ import (
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/relay"
 	"github.com/quic-go/quic-go"
 )
 
 // innocents are a publisher and a subscriber beside a hostile peer. The subscriber also subscribes to what the hostile one publishes.
 type innocents struct {
 	w     *world
+	wire  *hostile // of the publisher, which is not
 	pub   *publisher
 	sub   *moq.Session
 	conn  *quic.Conn
 	alias uint64 // of the publisher's
 	own   uint64 // of the subscriber's
 	group uint64
+	// shares: the subscriber has subscribed to more streams than are reserved for it, and some of the innocent publisher's are slow.
+	shares bool
 
 	mu  sync.Mutex
 	got map[uint64][]byte // stream by group
@@ -33,7 +37,8 @@ type innocents struct {
 }
 
 func newInnocents(w *world) *innocents {
-	in := &innocents{w: w, got: make(map[uint64][]byte), pub: w.publisher(wire.Draft16, "live")}
+	in := &innocents{w: w, got: make(map[uint64][]byte), wire: w.hostile(wire.Draft16, nil)}
+	in.pub = w.publisherOn(in.wire.conn, "live")
 	in.sub, in.conn = w.session(wire.Draft16, nil)
 	in.own = w.subscribe(in.sub, moq.SubscribeOptions{}).Alias
 	in.alias = (<-in.pub.asks).alias
@@ -106,7 +111,8 @@ func (in *innocents) check(dp *sim.Sim) {
 			continue
 		}
 		for _, s := range tr.Subscribers {
-			if s.Remote == in.conn.LocalAddr().String() && (s.FastStreams != in.group || s.Lost > 0) {
+			all := s.FastStreams == in.group || in.shares && s.FastStreams+s.SlowStreams == in.group
+			if s.Remote == in.conn.LocalAddr().String() && (!all || s.Lost > 0) {
 				t.Errorf("innocent subscriber: %+v, want %d fast streams; reasons %v", s, in.group, in.w.relay.Stats().Reasons)
 			}
 		}
@@ -253,3 +259,150 @@ func TestHostileSubscriber(t *testing.T) {
 // update has the forger seal with the next keys from now on.
 func (h *hostile) update() { h.with(h.seal.Update) }
 
+// publisherOn is publisher over a connection.
+func (w *world) publisherOn(c *quic.Conn, namespace string) *publisher {
+	w.t.Helper()
+	p := &publisher{w: w, conn: c, asks: make(chan ask, 100)}
+	s, err := moq.Connect(w.context(), c, moq.Handlers{Subscribe: func(r *moq.Request) {
+		if alias, err := r.Accept(nil); err == nil {
+			p.asks <- ask{r, alias}
+		}
+	}})
+	must(w.t, err)
+	p.Session = s
+	must(w.t, s.Announce(w.context(), []string{namespace}))
+	return p
+}
+
+// begun is a stream of a hostile publisher in the middle of an object, which the datapath forwards.
+type begun struct {
+	id   uint64
+	sent []byte
+	out  *quic.SendStream
+}
+
+// next is the start of the stream i after it.
+func (b *begun) next(i uint64, data []byte) []byte {
+	return wire.AppendStream(nil, b.id+4*i, 0, data, false, true)
+}
+
+// TestHostilePublisher has a publisher on the fast path that breaks QUIC, with a subscriber that is also that of an innocent one.
+// docs/hostile.md has the table.
+func TestHostilePublisher(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		attack func(h *hostile, b *begun, in *innocents)
+		want   quic.TransportErrorCode
+	}{
+		{"stream bytes rewritten", func(h *hostile, b *begun, _ *innocents) {
+			other := slices.Clone(b.sent[:1000])
+			other[500]++
+			h.send(wire.AppendStream(nil, b.id, 0, other, false, true))
+		}, quic.ProtocolViolation},
+		{"a few stream bytes rewritten", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendStream(nil, b.id, 1500, []byte("rewritten"), false, true))
+		}, quic.ProtocolViolation},
+		{"stream bytes repeated", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendStream(nil, b.id, 7, b.sent[7:1000], false, true), wire.AppendStream(nil, b.id, 0, b.sent[:1200], false, true))
+		}, ignored},
+		{"beyond MAX_STREAM_DATA", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendStream(nil, b.id, 512<<10, []byte("x"), false, true))
+		}, quic.FlowControlError},
+		{"beyond MAX_DATA", func(h *hostile, b *begun, _ *innocents) {
+			for i := range uint64(3) {
+				h.send(b.next(1+i, b.sent[:1000]), wire.AppendStream(nil, b.id+4*(1+i), 500<<10, []byte("x"), false, true))
+			}
+		}, quic.FlowControlError},
+		{"beyond MAX_STREAMS", func(h *hostile, b *begun, _ *innocents) { h.send(b.next(1<<16, b.sent[:1000])) }, quic.StreamLimitError},
+		{"the millionth stream", func(h *hostile, b *begun, in *innocents) {
+			for i := range uint64(1000) {
+				var p []byte
+				for k := range uint64(8) {
+					p = append(p, b.next(1+8*i+k, b.sent[:20])...)
+				}
+				h.send(p)
+			}
+			sleep(h.w.t, 1)
+			for i := range uint64(4) {
+				h.send(b.next(1e6-4+i, b.sent[:20]))
+			}
+			in.shares = true
+		}, quic.StreamLimitError},
+		{"data after FIN", func(h *hostile, b *begun, _ *innocents) {
+			end := uint64(len(b.sent)) + 100 // what is missing keeps the stream from being over
+			h.send(wire.AppendStream(nil, b.id, end, []byte("x"), true, true), wire.AppendStream(nil, b.id, end+1, []byte("y"), false, true))
+		}, quic.FinalSizeError},
+		{"data after FIN in one packet", func(h *hostile, b *begun, _ *innocents) {
+			end := uint64(len(b.sent))
+			h.send(append(wire.AppendStream(nil, b.id, end, []byte("x"), true, true), wire.AppendStream(nil, b.id, end+1, []byte("y"), false, true)...))
+		}, quic.FinalSizeError},
+		{"FIN within what was sent", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendStream(nil, b.id, 10, b.sent[10:20], true, true))
+		}, quic.FinalSizeError},
+		{"two FINs", func(h *hostile, b *begun, _ *innocents) {
+			end := uint64(len(b.sent)) + 100
+			h.send(wire.AppendStream(nil, b.id, end, []byte("x"), true, true), wire.AppendStream(nil, b.id, end, []byte("xy"), true, true))
+		}, quic.FinalSizeError},
+		{"RESET_STREAM with another final size", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendResetStream(nil, b.id, 0, 10))
+		}, quic.FinalSizeError},
+		{"RESET_STREAM far ahead", func(h *hostile, b *begun, _ *innocents) {
+			h.send(wire.AppendResetStream(nil, b.id, 0, 1<<40))
+		}, quic.FlowControlError},
+		{"STREAM_DATA_BLOCKED for the relay's stream", func(h *hostile, _ *begun, _ *innocents) {
+			h.send(wire.AppendStreamDataBlocked(nil, 3, 0))
+		}, quic.StreamStateError},
+		{"its packets again, from here and elsewhere", func(h *hostile, _ *begun, in *innocents) {
+			pc, _ := h.w.host()
+			h.w.t.Cleanup(func() { _ = pc.Close() })
+			for _, p := range slices.Clone(h.sent) {
+				h.raw(p)
+				_, err := pc.WriteTo(p, h.to)
+				must(h.w.t, err)
+			}
+			in.publish(5)
+		}, ignored},
+		{"the innocent publisher's packets from here", func(h *hostile, _ *begun, in *innocents) {
+			for _, p := range slices.Clone(in.wire.sent) {
+				h.raw(p)
+			}
+			in.publish(5)
+		}, ignored},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inFastWorldWith(t, relay.Config{MaxFastStreams: 100}, func(w *world, dp *sim.Sim) {
+				t := w.t
+				in := newInnocents(w)
+				h := w.hostile(wire.Draft16, nil)
+				evil := w.publisherOn(h.conn, "evil")
+				_, err := in.sub.Subscribe(w.context(), []string{"evil"}, "video", moq.SubscribeOptions{})
+				must(t, err)
+				head := wire.SubgroupHeader{TrackAlias: (<-evil.asks).alias, Group: 1}
+				sleep(t, 1)
+				in.publish(3)
+				out, err := evil.OpenDataStream(w.context())
+				must(t, err)
+				b := &begun{id: uint64(out.StreamID()), out: out}
+				b.sent = wire.AppendObjectHeader(head.Append(nil, wire.Draft16), wire.Draft16, false, 0, nil, 100_000, 0)
+				for len(b.sent) < 3000 {
+					b.sent = append(b.sent, byte(len(b.sent)>>4))
+				}
+				_, err = out.Write(b.sent)
+				must(t, err)
+				in.publish(3)
+				for _, tr := range w.relay.Stats().Tracks {
+					if tr.Subscribers[0].FastStreams == 0 {
+						t.Fatalf("%v is not on the fast path", tr.Namespace)
+					}
+				}
+				c.attack(h, b, in)
+				in.publish(10)
+				sleep(t, 1)
+				checkEnd(t, h.end(), c.want)
+				must(t, h.conn.CloseWithError(0, ""))
+				in.publish(3)
+				in.check(dp)
+			})
+		})
+	}
+}

@@ -145,7 +145,7 @@ func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 	if r != datapath.Forwarded {
 		return r
 	}
-	if r := advance(s.spaces[id], to.slot, to.stream, piece.Offset+uint64(piece.Len())); r != datapath.Forwarded {
+	if r := advance(s.spaces[id], to.slot, to.stream, piece.Offset+uint64(piece.Len()), f.Fin); r != datapath.Forwarded {
 		return r
 	}
 	room.Take(overhead, piece.Len(), withLength)
@@ -199,8 +199,8 @@ func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 	return 0, datapath.ReasonContended
 }
 
-// advance is step 5: it moves the stream word to end and charges the growth.
-func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Reason {
+// advance is step 5: it moves the stream word to end, closes it with a FIN, and charges the growth.
+func advance(space *datapath.Space, slot uint8, stream, end uint64, fin bool) datapath.Reason {
 	word := space.Word(datapath.WordSlots + 2*int(slot))
 	space.Step()
 	if r := rules.CheckStream(end, atomic.LoadUint64(space.Word(datapath.WordSlots+2*int(slot)+1))); r != datapath.Forwarded {
@@ -209,8 +209,8 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 	for range rules.Retries {
 		space.Step()
 		old := atomic.LoadUint64(word)
-		next, growth, r := rules.Advance(old, stream, end)
-		if r != datapath.Forwarded || growth == 0 {
+		next, growth, r := rules.Advance(old, stream, end, fin)
+		if r != datapath.Forwarded || next == old {
 			return r
 		}
 		if !space.Charge(growth, atomic.LoadUint64(space.Word(datapath.WordDataLimit))) {

@@ -1,0 +1,167 @@
+package quicadapt
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/fastrelay/fastrelay/datapath"
+	"github.com/fastrelay/fastrelay/internal/wire"
+)
+
+// TestStreamMemory compares it with one that forgets nothing: what is repeated as it was is always taken, and what was
+// rewritten a moment ago never.
+func TestStreamMemory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := new(streamMemory)
+		version := map[uint64]byte{} // of streams
+		all := map[uint64][]byte{}   // bytes that came, 0 for none
+		for range rapid.IntRange(1, 200).Draw(t, "frames") {
+			stream := 2 + 4*rapid.Uint64Range(0, 5).Draw(t, "stream")
+			offset := rapid.Uint64Range(0, 3000).Draw(t, "offset")
+			n := rapid.IntRange(1, 1200).Draw(t, "length")
+			if all[stream] == nil {
+				all[stream], version[stream] = make([]byte, 5000), byte(stream)
+			}
+			if rapid.IntRange(0, 5).Draw(t, "rewrite") == 0 {
+				version[stream] += 100
+			}
+			data := make([]byte, n)
+			differs := false
+			for i := range data {
+				old := &all[stream][offset+uint64(i)]
+				data[i] = 1 | version[stream] + byte(offset+uint64(i))
+				differs = differs || *old != 0 && *old != data[i]
+			}
+			if ok := m.put(stream, offset, data); ok == differs {
+				t.Fatalf("stream %d at %d, %d bytes: taken %v, differs %v", stream, offset, n, ok, differs)
+			}
+			if differs {
+				return // the connection ends
+			}
+			copy(all[stream][offset:], data)
+		}
+	})
+}
+
+// TestStreamMemoryForgets: bytes of long ago are not compared, and not read from others' places.
+func TestStreamMemoryForgets(t *testing.T) {
+	m := new(streamMemory)
+	old := bytes.Repeat([]byte{1}, 1000)
+	for i := range uint64(3 * memoryBytes / 1000) {
+		if !m.put(2+4*i, 0, old) {
+			t.Fatalf("stream %d was not taken", i)
+		}
+	}
+	rewritten := bytes.Repeat([]byte{2}, 1000)
+	if last := uint64(3*memoryBytes/1000 - 1); !m.put(2, 0, rewritten) || m.put(2+4*last, 0, rewritten) {
+		t.Error("the first stream is remembered, or the last is not")
+	}
+}
+
+func BenchmarkStreamMemory(b *testing.B) {
+	m, data := new(streamMemory), make([]byte, 1200)
+	for i := range uint64(b.N) {
+		if !m.put(2+4*(i/10), i%10*1200, data) {
+			b.Fatal("was not taken")
+		}
+	}
+}
+
+// TestFinalSize: where the datapath has ended a stream elsewhere than the publisher's bytes do, or has sent beyond their end, the
+// stream is reset with the size that the subscriber knows.
+func TestFinalSize(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		forwarded       uint64
+		fin             bool // forwarded
+		written         int
+		closed, isReset bool
+	}{
+		{name: "ended before", forwarded: 10, fin: true, written: 20, isReset: true},
+		{name: "ended before, FIN later", forwarded: 10, fin: true, written: 20, closed: true, isReset: true},
+		{name: "sent beyond", forwarded: 30, written: 20, closed: true, isReset: true},
+		{name: "as it should be", forwarded: 10, written: 20, closed: true},
+		{name: "FIN twice", forwarded: 20, fin: true, written: 20, closed: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newFuzzWorld(t)
+			var out []wire.Frame
+			w.onFrame = func(f *wire.Frame) { out = append(out, *f) }
+			w.reserve()
+			w.forward(c.forwarded, 0)
+			s := w.newest()
+			if c.fin {
+				w.c.space.FinishStream(s.slot)
+				s.finSent = true
+			}
+			_, err := s.Write(make([]byte, c.written))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.closed {
+				_ = s.Close()
+			}
+			w.c.mu.Lock() // all is lost, so that it is sent again
+			s.onLost(&sentFrame{stream: s, lo: 0, hi: c.forwarded, fin: c.fin}, 0)
+			w.c.unlockAndSend()
+			resets := slices.DeleteFunc(slices.Clone(out), func(f wire.Frame) bool { return f.Type != wire.FrameResetStream })
+			if (len(resets) == 1) != c.isReset || c.isReset && resets[0].V[2] != c.forwarded {
+				t.Errorf("resets %v", resets)
+			}
+			for _, f := range out {
+				if end := f.Offset + uint64(len(f.Data)); f.IsStream() && c.isReset && (f.Fin || end > max(c.forwarded, uint64(c.written))) {
+					t.Errorf("sent to %d, FIN %v", end, f.Fin)
+				}
+			}
+			if word, _ := w.c.space.StreamWord(s.slot); c.closed && word&datapath.StreamClosed == 0 {
+				t.Error("the datapath may go on after the FIN")
+			}
+		})
+	}
+}
+
+// TestLateMaxStreamData: a MAX_STREAM_DATA that comes after a higher one takes nothing back (RFC 9000, section 4.1).
+func TestLateMaxStreamData(t *testing.T) {
+	w := newFuzzWorld(t)
+	w.reserve()
+	w.forward(4, 0)
+	s := w.newest()
+	for _, limit := range []uint64{15_000, 12_000, 9} {
+		w.input(w.sealPeer(wire.AppendMaxStreamData(nil, s.id, limit)))
+		if _, got := w.c.space.StreamWord(s.slot); got != 15_000 {
+			t.Fatalf("after %d the limit is %d", limit, got)
+		}
+	}
+}
+
+// TestAbsurdAckDelay: an ack_delay whose product with its exponent has no place in 64 bits neither wraps around nor makes
+// the RTT anything that was not measured.
+func TestAbsurdAckDelay(t *testing.T) {
+	for _, delay := range []uint64{1 << 40, 1 << 59, wire.MaxVarint} {
+		w := newFuzzWorld(t)
+		w.c.ackExponent = 20
+		w.output(w.quic.Seal(nil, w.quic.Generation(), clientCID, w.own, 4, padded([]byte{1})))
+		w.own++
+		largest := w.c.space.Next() - 1
+		p := w.sealPeer(wire.AppendAck(nil, []wire.AckRange{{Smallest: largest, Largest: largest}}, delay, nil))
+		buf := make([]byte, 1452)
+		n := w.b.input(buf, copy(buf, p), w.from)
+		var o wire.Opened
+		var f wire.Frame
+		if err := w.in.Open(nil, buf[:n], datapath.CIDLen, w.number, &o); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Parse(o.Payload); err != nil || !f.IsAck() {
+			t.Fatalf("quic-go gets %v, %v", f.Type, err)
+		}
+		if told := f.V[1] << w.c.ackExponent; told > maxAckDelayField || told < maxAckDelayField/2 {
+			t.Errorf("delay %d: quic-go is told %d µs, at most %d are believed", delay, told, uint64(maxAckDelayField))
+		}
+		if rtt := w.c.loss.RTT; rtt.Smoothed <= 0 || rtt.Latest < 0 || rtt.Smoothed > 1e12 {
+			t.Errorf("delay %d: RTT %+v", delay, rtt)
+		}
+	}
+}

@@ -44,7 +44,7 @@ type Config struct {
 	// Linger is how long a track is kept subscribed to when its last subscriber has left; default 1 s, negative: not at all.
 	Linger time.Duration
 	// MaxBacklog bounds the bytes that wait for one subscriber; beyond it, the stream that would add to them is reset.
-	// Default 16 MiB.
+	// On the fast path bytes wait until they are acknowledged. Default 16 MiB.
 	MaxBacklog int
 	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
 	MaxStreams int

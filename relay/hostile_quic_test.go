@@ -406,3 +406,56 @@ func TestHostilePublisher(t *testing.T) {
 		})
 	}
 }
+
+// TestNoCredit has a subscriber on the fast path that never raises a limit, so that a few streams and bytes are all it ever gets.
+// What waits for it is bounded, and nothing waits for it that others need.
+func TestNoCredit(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		conf quic.Config
+	}{
+		{"bytes of the connection", quic.Config{InitialConnectionReceiveWindow: 10_000, MaxConnectionReceiveWindow: 10_000}},
+		{"bytes of a stream", quic.Config{InitialStreamReceiveWindow: 2000, MaxStreamReceiveWindow: 2000}},
+		{"streams", quic.Config{MaxIncomingUniStreams: 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inFastWorldWith(t, relay.Config{MaxBacklog: 40_000, MaxStreams: 8, WriteTimeout: time.Second}, func(w *world, dp *sim.Sim) {
+				t := w.t
+				in := newInnocents(w)
+				h := w.hostile(wire.Draft16, &c.conf)
+				h.with(func() {
+					h.keep = func(f *wire.Frame) bool {
+						return f.Type != wire.FrameMaxData && f.Type != wire.FrameMaxStreamData && f.Type != wire.FrameMaxStreamsUni
+					}
+				})
+				s, err := moq.Connect(w.context(), h.conn, moq.Handlers{})
+				must(t, err)
+				w.subscribe(s, moq.SubscribeOptions{})
+				sleep(t, 1)
+				go func() { // it reads, so that all that it lacks is credit
+					for {
+						rs, err := s.AcceptDataStream(s.Context())
+						if err != nil {
+							return
+						}
+						go func() { _, _ = io.Copy(io.Discard, rs) }()
+					}
+				}()
+				in.publish(100)
+				sleep(t, 5)
+				checkEnd(t, h.end(), ignored)
+				for _, sub := range subscribers(w.relay) {
+					if sub.Remote == h.conn.LocalAddr().String() && sub.Lost < 50 {
+						t.Errorf("hostile subscriber: %+v", sub)
+					}
+				}
+				if streams, clients := dp.Entries(); streams > 0 || clients > 20 {
+					t.Errorf("%d streams, %d of clients are in the datapath's tables", streams, clients)
+				}
+				must(t, h.conn.CloseWithError(0, ""))
+				in.publish(3)
+				in.check(dp)
+			})
+		})
+	}
+}

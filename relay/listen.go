@@ -75,7 +75,7 @@ func listen(cfg *Config) (*listener, error) {
 func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 	if cfg.Datapath != nil || cfg.Null || cfg.PriorityCID {
 		b, err := quicadapt.New(pc, quicadapt.Config{
-			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Logger: cfg.Logger,
+			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, MaxUnacked: cfg.MaxBacklog, Logger: cfg.Logger,
 		})
 		if err != nil {
 			return nil, err

@@ -47,6 +47,7 @@ type conn struct {
 	wireIn                     *wire.Keys
 	quicInGen, wireOutGen      uint64
 	wireOutFirst               uint64 // next number when wireOutGen began
+	oldKeys                    bool   // the datapath has not been told of wireOutGen, and does not send
 	keyLimits                  keyLimits
 	failedAuth                 uint64
 	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not

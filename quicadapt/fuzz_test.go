@@ -72,7 +72,8 @@ type fuzzWorld struct {
 	records       []datapath.Record
 	streams       []*FastStream
 	from, another netip.AddrPort
-	onFrame       func(*wire.Frame) // that leaves, if a test wants it
+	onFrame       func(*wire.Frame)            // that leaves, if a test wants it
+	onClient      func(*datapath.Client) error // what the datapath is told, likewise
 }
 
 func newFuzzWorld(t *testing.T) *fuzzWorld {
@@ -372,7 +373,12 @@ func (d fuzzDatapath) SetSubscription(datapath.TrackID, datapath.ClientID, *data
 	return nil
 }
 
-func (d fuzzDatapath) SetClient(datapath.ClientID, *datapath.Client) (*datapath.Space, error) {
+func (d fuzzDatapath) SetClient(_ datapath.ClientID, c *datapath.Client) (*datapath.Space, error) {
+	if d.w.onClient != nil {
+		if err := d.w.onClient(c); err != nil {
+			return nil, err
+		}
+	}
 	return d.w.c.space, nil
 }
 func (d fuzzDatapath) Evict([]datapath.StreamKey) error     { return nil }

@@ -2,6 +2,7 @@ package quicadapt
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
@@ -162,6 +163,70 @@ func TestAbsurdAckDelay(t *testing.T) {
 		}
 		if rtt := w.c.loss.RTT; rtt.Smoothed <= 0 || rtt.Latest < 0 || rtt.Smoothed > 1e12 {
 			t.Errorf("delay %d: RTT %+v", delay, rtt)
+		}
+	}
+}
+
+// TestKeyUpdateHoldsTheDatapath: from a key update on, the datapath does not send until it has the new keys, also if telling it fails
+// at first (RFC 9001, section 6.4).
+func TestKeyUpdateHoldsTheDatapath(t *testing.T) {
+	w := newFuzzWorld(t)
+	maySend := func() bool { return w.c.space.Budget(w.c.space.Now(), 1200) == datapath.Forwarded }
+	ping := []byte{byte(wire.FramePing)}
+	send := func() {
+		w.output(w.quic.Seal(nil, w.quic.Generation(), clientCID, w.own, 4, padded(ping)))
+		w.own++
+	}
+	var told []uint64
+	refused := errors.New("refused")
+	w.onClient = func(c *datapath.Client) error {
+		told = append(told, c.Protection.Generation)
+		if len(told) == 1 {
+			return refused
+		}
+		return nil
+	}
+	send()
+	if !maySend() {
+		t.Fatal("the datapath may not send before an update")
+	}
+	w.peer.Update()
+	w.input(w.sealPeer(ping))
+	send() // with the new keys
+	if w.c.wireOutGen != 1 || maySend() {
+		t.Fatalf("generation %d, the datapath may send: %v", w.c.wireOutGen, maySend())
+	}
+	w.b.service(w.c)
+	if maySend() {
+		t.Error("the datapath may send without the keys")
+	}
+	w.b.service(w.c)
+	if !maySend() || !slices.Equal(told, []uint64{1, 1}) {
+		t.Errorf("the datapath may send: %v; it was told %v", maySend(), told)
+	}
+}
+
+// TestTwoKeyUpdates: a second key update of the peer's is an error unless something was sent with the keys of the first (RFC
+// 9001, section 6.2).
+func TestTwoKeyUpdates(t *testing.T) {
+	for _, sends := range []bool{false, true} {
+		w := newFuzzWorld(t)
+		w.output(w.quic.Seal(nil, 0, clientCID, w.own, 4, padded([]byte{1})))
+		w.own++
+		for range 2 {
+			w.peer.Update()
+			w.input(w.sealPeer([]byte{1}))
+			if sends {
+				w.output(w.quic.Seal(nil, 0, clientCID, w.own, 4, padded([]byte{1})))
+				w.own++
+			}
+		}
+		want := wire.CodeKeyUpdateError
+		if sends {
+			want = 0
+		}
+		if w.c.fatal != want {
+			t.Errorf("packets are sent between: %v; code %#x, want %#x", sends, w.c.fatal, want)
 		}
 	}
 }

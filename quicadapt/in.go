@@ -82,8 +82,8 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		c.authFailed()
 		return nil, false
 	}
-	if c.translate && o.Generation > c.wireOutGen && c.wireOutGen > 0 && c.space.Next() == c.wireOutFirst {
-		c.fail(wire.CodeKeyUpdateError) // twice, and nothing was sent that would have confirmed the first (RFC 9001, section 6.2)
+	if c.translate && o.Generation > c.wireOutGen && c.unconfirmed() {
+		c.fail(wire.CodeKeyUpdateError)
 		return p[:0], false
 	}
 	now := c.b.now()

@@ -61,6 +61,7 @@ type stream struct {
 	senders  []*sender
 	idle     []*sender // that wait for their first object
 	fast     []fastSender
+	unwanted []fastSender // of begin alone
 }
 
 type fastSender struct {
@@ -245,23 +246,26 @@ func (st *stream) finish(err error, code uint64) {
 	}
 }
 
-// addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu.
+// addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu, under which nothing may be
+// sent: begin does that.
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	s.opened.Add(1)
 	s.fast.Add(1)
 	if s.leaving || !s.wants(st.header.Group) {
 		// The datapath opened it before it knew.
-		_ = fs.Reset(codeCancelled)
-		return
-	}
-	f := fastSender{s: s, fs: fs}
-	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil {
-		st.failFast(f, err)
+		st.unwanted = append(st.unwanted, fastSender{s, fs})
 		return
 	}
 	st.mu.Lock()
-	st.fast = append(st.fast[:len(st.fast):len(st.fast)], f)
+	st.fast = append(st.fast[:len(st.fast):len(st.fast)], fastSender{s, fs})
 	st.mu.Unlock()
+}
+
+// cancelFast resets fast streams that nobody wants any more. It sends: no lock may be held.
+func cancelFast(fast []fastSender) {
+	for _, f := range fast {
+		_ = f.fs.Reset(codeCancelled)
+	}
 }
 
 // expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
@@ -281,15 +285,19 @@ func (st *stream) failFast(f fastSender, err error) {
 		st.track.relay.counts.add("too_far_behind", 1)
 		_ = f.fs.Reset(codeDeliveryTimeout)
 	}
-	f.s.lost.Add(1)
 	st.mu.Lock()
+	n := len(st.fast)
 	st.fast = slices.DeleteFunc(slices.Clone(st.fast), func(o fastSender) bool { return o == f })
+	had := len(st.fast) < n
 	st.mu.Unlock()
+	if had { // and the subscriber still wanted it
+		f.s.lost.Add(1)
+	}
 }
 
-// drop ends the senders of a subscriber that does not want the stream any more.
-func (st *stream) drop(s *subscriber) {
-	var fast []fastSender
+// drop ends the senders of a subscriber that does not want the stream any more, but for the fast ones that it returns: they
+// are for cancelFast.
+func (st *stream) drop(s *subscriber) (fast []fastSender) {
 	var idle []*sender
 	st.mu.Lock()
 	st.fast = slices.DeleteFunc(slices.Clone(st.fast), func(f fastSender) bool {
@@ -311,10 +319,8 @@ func (st *stream) drop(s *subscriber) {
 	}
 	st.mu.Unlock()
 	st.grown.Broadcast()
-	for _, f := range fast {
-		_ = f.fs.Reset(codeCancelled)
-	}
 	for _, w := range idle {
 		w.finish()
 	}
+	return fast
 }

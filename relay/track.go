@@ -228,6 +228,15 @@ func (t *track) begin(st *stream) bool {
 		t.attach(s, st, true)
 	}
 	t.mu.Unlock()
+	st.mu.Lock()
+	fast := st.fast // is replaced, never changed
+	st.mu.Unlock()
+	for _, f := range fast {
+		if _, err := f.fs.Write(wire.RewriteAlias(nil, st.head, &st.header, f.s.alias)); err != nil {
+			st.failFast(f, err)
+		}
+	}
+	cancelFast(st.unwanted)
 	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
 		t.relay.counts.add("too_many_fast_streams", 1)
 		t.settle(st, true) // its senders finish it

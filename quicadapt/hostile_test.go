@@ -230,3 +230,79 @@ func TestTwoKeyUpdates(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAcks: a packet of tiny ACK frames, while many ranges of quic-go's packets wait to be told, becomes one that quic-go can take.
+func TestManyAcks(t *testing.T) {
+	for _, full := range []bool{false, true} { // of other frames
+		w := newFuzzWorld(t)
+		w.c.keyLimits = keyLimits{}
+		for range 600 {
+			w.output(w.quic.Seal(nil, w.quic.Generation(), clientCID, w.own, 4, padded([]byte{1})))
+			w.own++
+		}
+		ranges := []wire.AckRange{}
+		for n := w.c.space.Next() - 1; n > 200 && len(ranges) < 200; n -= 2 {
+			if w.used[n] {
+				ranges = append(ranges, wire.AckRange{Smallest: n, Largest: n})
+			}
+		}
+		w.input(w.sealPeer(wire.AppendAck(nil, ranges, 3, nil))) // and quic-go does not say that it has processed it
+		tiny := wire.AppendAck(nil, ranges[:1], 3, nil)
+		frames := bytes.Repeat(tiny, 200)
+		if full {
+			frames = wire.AppendDatagram(slices.Clone(tiny), make([]byte, 1380), true)
+		}
+		frames = wire.AppendMaxStreams(frames, 77, true)
+		p := w.sealPeer(frames)
+		buf := make([]byte, 1452)
+		n := w.b.input(buf, copy(buf, p), w.from)
+		var o wire.Opened
+		if err := w.in.Open(nil, buf[:n], datapath.CIDLen, w.number, &o); err != nil {
+			t.Fatalf("full %v: of %d bytes quic-go gets %d: %v", full, len(p), n, err)
+		}
+		acks, last := 0, wire.Frame{}
+		for at := 0; at < len(o.Payload); {
+			k, err := last.Parse(o.Payload[at:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last.IsAck() {
+				acks++
+			}
+			at += k
+		}
+		if acks != 1 || last.Type != wire.FrameMaxStreamsUni {
+			t.Errorf("full %v: quic-go gets %d ACK frames, the last frame is %#x", full, acks, last.Type)
+		}
+	}
+}
+
+// TestOpenings: records of streams that the datapath had no leave to open are not believed. One that was opened for an upstream that
+// has gone is reset when the next one with its ID has a stream with the same.
+func TestOpenings(t *testing.T) {
+	w := newFuzzWorld(t)
+	w.reserve()
+	w.reserve()
+	open := func(stream uint64, slot uint8) {
+		r := datapath.Record{Time: w.b.start, Number: w.c.space.TakeNumber(), Size: 100, Generation: w.c.space.Generation(), Frames: []datapath.RecordFrame{
+			{UpstreamStream: 2, ClientStream: stream, Slot: slot, Length: 9, Opened: true},
+		}}
+		w.b.onRecord(&r)
+	}
+	slots := w.c.slotOf
+	open(999, 1)
+	open(3, slots[3]+1)
+	if len(w.c.streams) > 0 {
+		t.Fatalf("streams %v", w.c.streams)
+	}
+	open(3, slots[3])
+	first := w.c.streams[3]
+	open(3, slots[3])
+	if first == nil || w.c.streams[3] != first || first.reset {
+		t.Fatalf("stream %+v, then %+v", first, w.c.streams[3])
+	}
+	open(7, slots[7])
+	if !first.reset || (&Conn{c: w.c}).FastStream(0, 2) != w.c.streams[7] {
+		t.Error("the next upstream's stream is not its own")
+	}
+}

@@ -87,7 +87,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		return p[:0], false
 	}
 	now := c.b.now()
-	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, now, drained)
+	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, room-len(p), now, drained)
 	if again {
 		return nil, true
 	}
@@ -109,7 +109,7 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		payload = append(payload, 0)
 	}
 	if len(p)-len(o.Payload)+len(payload) > room {
-		return p[:0], false // cannot happen with what filterIn adds; quic-go reads an empty packet as none
+		return p[:0], false // of a peer that fills packets with frames of odd encodings; quic-go reads an empty packet as none
 	}
 	c.b.unmark(p, true)
 	out = c.quicIn.Seal(c.sealed[:0], c.quicInGen, p[1:1+cidLen], o.PacketNumber, o.PNLen, payload)
@@ -117,14 +117,14 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 }
 
 // filterIn looks at the frames of the peer, takes what concerns packets and streams of the datapath, and returns the
-// payload that quic-go gets. It changes nothing if again is true.
-func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) (out []byte, changed, again bool) {
+// payload that quic-go gets, which is at most spare bytes longer. It changes nothing if again is true.
+func (c *conn) filterIn(payload []byte, number uint64, spare int, now int64, drained bool) (out []byte, changed, again bool) {
 	f := &c.frame
 	if c.loss != nil && !c.recordsRead(payload, drained) {
 		return nil, false, true
 	}
 	out = c.built[:0]
-	index, fresh := uint64(0), false
+	index, fresh, acks := uint64(0), false, 0
 	for at := 0; at < len(payload); {
 		n, err := f.Parse(payload[at:])
 		if err != nil {
@@ -135,7 +135,8 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 		at += n
 		switch {
 		case f.IsAck() && c.translate:
-			out = c.onAck(out, number, now)
+			out = c.onAck(out, number, acks, spare+n, now)
+			acks++
 			changed = true
 			continue
 		case f.Type == wire.FrameMaxData:

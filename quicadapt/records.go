@@ -85,8 +85,17 @@ func (c *conn) sendFailed(number uint64) {
 	}
 }
 
-// openFast enters a stream that the datapath opened.
+// openFast enters a stream that the datapath opened. It returns nil if that cannot be: the stream is not reserved in that slot, or is open
+// already.
 func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
+	if slot, ok := c.slotOf[f.ClientStream]; !ok || slot != f.Slot || c.streams[f.ClientStream] != nil {
+		c.b.cfg.Logger.Warn("datapath opened a stream that is not its to open", "client", c.clientID, "stream", f.ClientStream, "slot", f.Slot)
+		return nil
+	}
+	if old := c.bySource[sourceKey{up, f.UpstreamStream}]; old != nil {
+		old.claimed = true
+		old.resetLocked(codeCancelled) // of the upstream that had the ID before: nobody comes for it
+	}
 	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority, order: c.stats.FastStreams}
 	c.streams[s.id] = s
 	c.bySource[sourceKey{up, s.source}] = s

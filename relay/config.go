@@ -53,7 +53,7 @@ type Config struct {
 	MaxFastStreams int
 	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
 	WriteTimeout time.Duration
-	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
+	// SetupTimeout bounds the MoQ setup, and the waits for a publisher's answer to a subscription and for more of a FETCH; default 10 s.
 	SetupTimeout time.Duration
 	// CacheBytes bounds the memory of all objects that are held for FETCH, streams in progress included; default 64 MiB,
 	// negative: there is no cache.

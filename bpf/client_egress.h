@@ -210,17 +210,17 @@ static __always_inline u8 own_datagram(struct egress *c, struct frame *f, struct
 }
 
 /* take_credit is step 5. */
-static __always_inline u8 take_credit(struct space *space, struct step *t)
+static __always_inline u8 take_credit(struct space *space, struct step *t, int fin)
 {
 	u64 *w = space->words, *word = &w[WORD_SLOTS + 2 * (t->slot & (SLOTS - 1))];
 
 	for (int i = 0; i < TRIES; i++) {
 		u64 old = *(volatile u64 *)word, limit = *(volatile u64 *)(word + 1), next = 0, growth = 0;
-		u8 reason = stream_advance(old, limit, t->stream, t->to + t->length, &next, &growth);
+		u8 reason = stream_advance(old, limit, t->stream, t->to + t->length, fin, &next, &growth);
 
 		if (reason)
 			return reason;
-		if (!growth)
+		if (next == old)
 			return RULE_OK;
 		if (__sync_fetch_and_add(&w[WORD_DATA_USED], growth) + growth > *(volatile u64 *)&w[WORD_DATA_LIMIT]) {
 			__sync_fetch_and_add(&w[WORD_DATA_USED], -growth);
@@ -300,7 +300,7 @@ static __always_inline u8 place(struct egress *c, struct frame *f, struct sub *s
 		if (datagram_size(t->length, with_length) > s->max_datagram)
 			return REASON_TOO_BIG;
 	} else {
-		reason = take_credit(c->space, t);
+		reason = take_credit(c->space, t, f->flags & FRAME_FIN);
 		if (reason)
 			return reason;
 	}

@@ -247,12 +247,13 @@ func (c *comparison) credit(stream, end uint64) {
 	if c.OneIn(8) {
 		word ^= datapathtest.Pick(c.Random, uint64(datapath.StreamClosed), datapath.StreamTag(4), datapath.StreamTag(1<<16))
 	}
+	fin := c.OneIn(2)
 	inGo := rules.CheckStream(end, limit)
 	var next, growth uint64
 	if inGo == datapath.Forwarded {
-		next, growth, inGo = rules.Advance(word, stream, end)
+		next, growth, inGo = rules.Advance(word, stream, end, fin)
 	}
-	nextC, growthC, inC := advance(word, limit, stream, end)
+	nextC, growthC, inC := advance(word, limit, stream, end, fin)
 	if c.reason("credit", nil, inGo, inC) && (next != nextC || growth != growthC) {
 		c.fail("word %#x of stream %d to %d: %#x by %d in Go, %#x by %d in C", word, stream, end, next, growth, nextC, growthC)
 	}

@@ -124,9 +124,13 @@ func decodeNumber(next, truncated uint64, n int) uint64 {
 func replayed(slot, number uint64) bool { return C.replayed(C.u64(slot), C.u64(number)) != 0 }
 
 // advance is stream_advance, which checks the slot's limit too.
-func advance(word, limit, stream, end uint64) (next, growth uint64, r datapath.Reason) {
+func advance(word, limit, stream, end uint64, fin bool) (next, growth uint64, r datapath.Reason) {
 	var n, g C.u64
-	r = datapath.Reason(C.stream_advance(C.u64(word), C.u64(limit), C.u64(stream), C.u64(end), &n, &g))
+	last := C.int(0)
+	if fin {
+		last = 1
+	}
+	r = datapath.Reason(C.stream_advance(C.u64(word), C.u64(limit), C.u64(stream), C.u64(end), last, &n, &g))
 	return uint64(n), uint64(g), r
 }
 

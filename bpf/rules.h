@@ -75,9 +75,9 @@ RULE u64 stream_tag(u64 id) { return (id >> 2 & STREAM_TAG_MASK) << STREAM_TAG_S
 
 /*
  * stream_advance applies rule 5 of the client egress to a stream word but for the connection's credit: the word that is to
- * replace old, and by how much the highest offset grows.
+ * replace old, and by how much the highest offset grows. A FIN closes the stream.
  */
-RULE u8 stream_advance(u64 old, u64 limit, u64 id, u64 end, u64 *next, u64 *growth)
+RULE u8 stream_advance(u64 old, u64 limit, u64 id, u64 end, int fin, u64 *next, u64 *growth)
 {
 	u64 highest = old & STREAM_OFFSET;
 
@@ -85,8 +85,12 @@ RULE u8 stream_advance(u64 old, u64 limit, u64 id, u64 end, u64 *next, u64 *grow
 		return REASON_STREAM_CREDIT;
 	if ((old & ~STREAM_OFFSET) != stream_tag(id))
 		return REASON_CLOSED_STREAM;
+	if (fin && end < highest)
+		return REASON_CLOSED_STREAM;
 	*growth = end > highest ? end - highest : 0;
 	*next = old + *growth;
+	if (fin)
+		*next |= STREAM_CLOSED;
 	return RULE_OK;
 }
 

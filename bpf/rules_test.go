@@ -245,12 +245,13 @@ func TestStreamWord(t *testing.T) {
 		if rapid.IntRange(0, 4).Draw(t, "closed") == 0 {
 			word |= datapath.StreamClosed
 		}
+		fin := rapid.Bool().Draw(t, "fin")
 		r := rules.CheckStream(end, limit)
 		var next, growth uint64
 		if r == datapath.Forwarded {
-			next, growth, r = rules.Advance(word, stream, end)
+			next, growth, r = rules.Advance(word, stream, end, fin)
 		}
-		cn, cg, cr := advance(word, limit, stream, end)
+		cn, cg, cr := advance(word, limit, stream, end, fin)
 		if r != cr || (r == datapath.Forwarded && (next != cn || growth != cg)) {
 			t.Fatalf("word %#x to %d of stream %d: %#x %d %v in Go, %#x %d %v in C", word, end, stream, next, growth, r, cn, cg, cr)
 		}
@@ -364,7 +365,7 @@ func TestEdges(t *testing.T) {
 	}
 	for _, end := range []uint64{0, 1, datapath.MaxStreamOffset - 1, datapath.MaxStreamOffset, datapath.MaxStreamOffset + 1} {
 		word, want := datapath.StreamTag(3), rules.CheckStream(end, wire.MaxVarint)
-		if _, _, got := advance(word, wire.MaxVarint, 3, end); got != want {
+		if _, _, got := advance(word, wire.MaxVarint, 3, end, false); got != want {
 			t.Errorf("end %#x: %v in Go, %v in C", end, want, got)
 		}
 	}

@@ -56,6 +56,8 @@ const (
 //
 //	63      62…48   47…0
 //	closed  tag     highest offset
+//
+// The datapath closes a stream itself with the FIN that it forwards: the highest offset is the final size then.
 const (
 	StreamClosed    = 1 << 63
 	StreamOffset    = 1<<48 - 1
@@ -187,6 +189,14 @@ func (s *Space) SetStreamLimit(slot uint8, limit uint64) {
 func (s *Space) CloseStream(slot uint8) uint64 {
 	s.Step()
 	return atomic.OrUint64(&s.w[WordSlots+2*int(slot)], StreamClosed) & StreamOffset
+}
+
+// FinishStream is CloseStream before userspace sends the stream's FIN itself. finished says that it was closed already: unless
+// userspace did that, the datapath has sent a FIN, at the highest offset.
+func (s *Space) FinishStream(slot uint8) (highest uint64, finished bool) {
+	s.Step()
+	old := atomic.OrUint64(&s.w[WordSlots+2*int(slot)], StreamClosed)
+	return old & StreamOffset, old&StreamClosed != 0
 }
 
 // StreamWord returns the stream word of a slot and the stream's limit.

@@ -30,6 +30,11 @@ func TestP3OnTwoCPUs(t *testing.T) {
 	holds(t, "P3", 300, of("P3", profile{packets: 20, ops: 25, anyCPU: true, failing: true, tight: true}))
 }
 
+// TestP3Unreadable is P3 where the datapath cannot read some packets, so that userspace sees the start of a stream first.
+func TestP3Unreadable(t *testing.T) {
+	holds(t, "P3 with packets that cannot be read", 1200, of("P3", profile{packets: 12, ops: 25, anyCPU: true, unreadable: true, kinds: []int{opRead}}))
+}
+
 // TestP4: limits are never exceeded, final sizes are right, and credit of what failed comes back.
 func TestP4(t *testing.T) {
 	holds(t, "P4", 600, of("P4", profile{packets: 16, ops: 25, anyCPU: true, failing: true, pressure: true}))

@@ -29,6 +29,8 @@ type defect struct {
 	noSetNext bool   // a client's first number is not set
 	noLeave   bool   // the datapath is not told of who leaves
 	noDrain   bool   // records are not read before packets and ACKs
+	askFirst  bool   // who has a stream is asked before the datapath is kept from opening it
+	askAmid   bool   // who has a stream is asked in the middle of the fan-out that opens it
 	noWait    bool   // records that are being written are not waited for
 	noAwait   string // the call that does not wait for fan-outs under way
 	hasty     bool   // what was removed is used again while packets of it are under way
@@ -77,6 +79,8 @@ var defects = []defect{
 	{name: "userspace takes a stream before it has read the records", lesson: 5, property: "P3, P6", noDrain: true},
 	{name: "Drain does not wait for a fan-out under way", property: "P3 on two CPUs", noAwait: "Drain"},
 	{name: "Evict does not wait for a fan-out under way", property: "P3 on two CPUs with evictions", noAwait: "Evict"},
+	{name: "the relay asks who has a stream before it evicts it", property: "P3 with packets that cannot be read", askFirst: true},
+	{name: "the relay asks who has a stream while it is being opened", property: "P3 with packets that cannot be read", askAmid: true},
 	{name: "clients cannot leave", lesson: 14, property: "P3", noLeave: true},
 	{name: "records name no client", lesson: 4, property: "P3, P7", record: func(_ *world, r *datapath.Record) bool {
 		r.Client, r.Generation = 0, 0

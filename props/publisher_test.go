@@ -27,6 +27,8 @@ type pubPacket struct {
 	pieces []piece
 	frames []byte // of QUIC
 	frame  []byte // as it comes in
+	// unreadable: ingress cannot read it, as one with more frames than it walks, and userspace can.
+	unreadable bool
 }
 
 // pubStream is a stream of a publisher.
@@ -36,6 +38,8 @@ type pubStream struct {
 	track datapath.TrackID
 	group uint64
 	data  []byte
+	begun bool    // userspace has read its start
+	asked bool    // and then who has it
 	known []piece // that were sent
 	next  int
 }
@@ -93,6 +97,7 @@ func (p *publisher) drawPacket(t *rapid.T, prof profile) {
 		return
 	}
 	pk := &pubPacket{pub: p, number: p.next}
+	pk.unreadable = prof.unreadable && rapid.IntRange(0, 3).Draw(t, "unreadable") == 0
 	p.next++
 	frames := 1
 	if !prof.single {

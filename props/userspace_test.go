@@ -145,12 +145,40 @@ func (w *world) read() {
 			if pc.stream == nil || pc.from > 0 {
 				continue
 			}
+			first := !pc.stream.begun
+			pc.stream.begun = true
+			if first && !w.bug.askFirst {
+				w.begin(pc.stream)
+			}
+			if !first && !pc.stream.asked {
+				continue // the other reader is at it: a stream has one
+			}
+			pc.stream.asked = true
 			for _, c := range w.all {
 				if s := c.subs[pc.track]; s != nil && s.opened[pc.stream] == nil {
 					s.slow[pc.stream] = true
 				}
 			}
+			if first && w.bug.askFirst {
+				w.begin(pc.stream)
+			}
 		}
+	}
+}
+
+// begin is what userspace does before it asks who has a stream. If nobody does, the datapath may not have seen its start, and must
+// not take it from a retransmission. If some do, that is under way or over.
+func (w *world) begin(s *pubStream) {
+	opened := false
+	for _, c := range w.all {
+		sub := c.subs[s.track]
+		opened = opened || sub != nil && sub.opened[s] != nil
+	}
+	if !opened {
+		w.must(w.sim.Evict([]datapath.StreamKey{{Upstream: s.pub.id, Client: datapath.NoClient, Stream: s.id}}))
+	}
+	if !w.bug.noDrain && !(opened && w.bug.askAmid) {
+		w.drain()
 	}
 }
 

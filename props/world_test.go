@@ -16,18 +16,20 @@ import (
 
 // profile says what a property wants of its cases. The zero value of a field is the usual.
 type profile struct {
-	packets  int    // at most, of each publisher
-	ops      int    // at most, of each userspace task
-	kinds    []int  // of what userspace does; default: all
-	still    bool   // nobody joins, leaves or changes
-	single   bool   // one media frame in a packet
-	anyCPU   bool   // packets of one upstream may be on several CPUs at once
-	tight    bool   // small tables
-	failing  bool   // sends fail
-	pressure bool   // small limits of the clients
-	window   uint64 // send limit of the clients; default: none
-	priority func(t *rapid.T) uint8
-	policies bool // clients have policies
+	packets int   // at most, of each publisher
+	ops     int   // at most, of each userspace task
+	kinds   []int // of what userspace does; default: all
+	still   bool  // nobody joins, leaves or changes
+	single  bool  // one media frame in a packet
+	anyCPU  bool  // packets of one upstream may be on several CPUs at once
+	tight   bool  // small tables
+	failing bool  // sends fail
+	// unreadable: some packets are ones that the datapath cannot read.
+	unreadable bool
+	pressure   bool   // small limits of the clients
+	window     uint64 // send limit of the clients; default: none
+	priority   func(t *rapid.T) uint8
+	policies   bool // clients have policies
 }
 
 // world is publishers, a datapath on several CPUs, and userspace.
@@ -190,7 +192,9 @@ func (w *world) cpu(i int) {
 		if w.bug.inbound != nil {
 			frame = w.bug.inbound(w, pk, frame)
 		}
-		w.sim.ServerIngress(frame, 1, w.at)
+		if !pk.unreadable {
+			w.sim.ServerIngress(frame, 1, w.at)
+		}
 		w.flying[i] = nil
 		w.flown[i]++
 		w.socket = append(w.socket, pk)

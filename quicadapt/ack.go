@@ -9,9 +9,21 @@ import (
 // maxAckDelayField bounds what a peer may say of its delay, in microseconds: more than a day is a lie, and must not overflow.
 const maxAckDelayField = 1 << 40
 
-// onAck processes the ACK frame in c.frame, of the packet with a number, and appends to out the one that quic-go gets
-// instead, if any.
-func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
+// maxAckFrames is how many ACK frames of a packet are processed. One is usual, and each may cost a look at all that is in flight.
+const maxAckFrames = 4
+
+// ackRangeSize is the most that a range takes of an ACK frame, and ackHeaderSize what the rest takes, ECN counts included.
+const (
+	ackRangeSize  = 16
+	ackHeaderSize = 1 + 7*8
+)
+
+// onAck processes the ACK frame in c.frame, which is the index-th of the packet with a number, and appends to out the one that
+// quic-go gets instead, if any: one for a packet, in at most room bytes. What has no place is told with the next.
+func (c *conn) onAck(out []byte, number uint64, index, room int, now int64) []byte {
+	if index >= maxAckFrames {
+		return out
+	}
 	f := &c.frame
 	c.ranges = f.AppendAckRanges(c.ranges[:0])
 	if c.ranges[0].Largest >= c.space.Next() {
@@ -30,10 +42,17 @@ func (c *conn) onAck(out []byte, number uint64, now int64) []byte {
 		// quic-go takes its largest packet for the one that made the peer acknowledge.
 		c.ownAcks.noteDelay(now, delay+uint64(max(c.ackNewest-c.ackOwn, 0)))
 	}
-	told, ownDelay := c.ownAcks.tell(number, now)
+	if index > 0 {
+		return out
+	}
+	most := min(maxAckRanges, max(room-ackHeaderSize, 0)/ackRangeSize)
+	if room >= len(f.Raw) {
+		most = max(most, 1) // as large as the one that it replaces, or nearly
+	}
+	told, ownDelay := c.ownAcks.tell(number, most, now)
 	rs := append(c.ackOut[:0], told...)
 	for _, a := range c.ranges { // numbers that need no translation
-		if a.Smallest >= c.firstNumber || len(rs) > maxAckRanges {
+		if a.Smallest >= c.firstNumber || len(rs) >= most {
 			continue
 		}
 		a.Largest = min(a.Largest, c.firstNumber-1)

@@ -64,7 +64,7 @@ func (f *flow) run(count int) {
 		if f.count%2 == 0 {
 			b := wire.AppendAck(c.plain[:0], f.got, 10, nil)
 			c.frame.Parse(b)
-			c.onAck(c.built[:0], rec.Number, int64(f.count)*1000+20_000_000)
+			c.onAck(c.built[:0], rec.Number, 0, 1200, int64(f.count)*1000+20_000_000)
 			c.tellBudget()
 		}
 	}

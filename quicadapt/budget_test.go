@@ -61,7 +61,7 @@ func TestBudgetIsTheWindow(t *testing.T) {
 				now += 20e6
 				largest := rapid.Uint64Range(0, c.space.Next()-1).Draw(t, "largest")
 				c.frame.Parse(wire.AppendAck(nil, []wire.AckRange{{Smallest: 0, Largest: largest}}, 0, nil))
-				c.onAck(nil, 1, now)
+				c.onAck(nil, 1, 0, 1200, now)
 				c.tellBudget()
 				for n, size := range sizes {
 					if n <= largest {

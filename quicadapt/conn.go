@@ -47,6 +47,7 @@ type conn struct {
 	wireIn                     *wire.Keys
 	quicInGen, wireOutGen      uint64
 	wireOutFirst               uint64 // next number when wireOutGen began
+	oldKeys                    bool   // the datapath has not been told of wireOutGen, and does not send
 	keyLimits                  keyLimits
 	failedAuth                 uint64
 	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not
@@ -88,7 +89,8 @@ type conn struct {
 	clientID    datapath.ClientID
 	isUpstream  bool
 	upstreamID  datapath.UpstreamID
-	lastOpened  uint64 // streams that quic-go opened
+	memory      *streamMemory // of an upstream
+	lastOpened  uint64        // streams that quic-go opened
 	lastCleanUp int64
 	retireAt    int64
 	dirty       bool // the datapath must learn of an address, connection ID or key

@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
@@ -73,15 +74,25 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 		}
 	} else if c.fatal != 0 {
 		return p[:0], false // nothing is processed any more
-	} else if !open() {
+	} else if err := c.wireIn.Open(c.plain, p, cidLen, c.nextIn, o); errors.Is(err, wire.ErrReserved) && c.translate {
+		c.fail(wire.CodeProtocolViolation) // it is authentic, and perhaps of keys that quic-go does not have
+		return p[:0], false
+	} else if err != nil {
 		c.stats.Unopened++
 		c.authFailed()
 		return nil, false
 	}
+	if c.translate && o.Generation > c.wireOutGen && c.unconfirmed() {
+		c.fail(wire.CodeKeyUpdateError)
+		return p[:0], false
+	}
 	now := c.b.now()
-	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, now, drained)
+	payload, changed, again := c.filterIn(o.Payload, o.PacketNumber, room-len(p), now, drained)
 	if again {
 		return nil, true
+	}
+	if c.fatal != 0 {
+		return p[:0], false
 	}
 	if from != c.remote {
 		c.cameFrom(from, o.Payload, o.PacketNumber)
@@ -94,11 +105,11 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 	if !changed && !c.b.marked(p) && c.wireIn.Suite() != wire.SuiteNull && o.Generation == c.quicInGen {
 		return nil, false
 	}
-	for len(payload)+o.PNLen < 4 || len(payload) == 0 {
+	for len(payload)+o.PNLen < 4 || len(payload) == 0 && len(o.Payload) > 0 { // one that came without frames is quic-go's to refuse
 		payload = append(payload, 0)
 	}
 	if len(p)-len(o.Payload)+len(payload) > room {
-		return p[:0], false // cannot happen with what filterIn adds; quic-go reads an empty packet as none
+		return p[:0], false // of a peer that fills packets with frames of odd encodings; quic-go reads an empty packet as none
 	}
 	c.b.unmark(p, true)
 	out = c.quicIn.Seal(c.sealed[:0], c.quicInGen, p[1:1+cidLen], o.PacketNumber, o.PNLen, payload)
@@ -106,14 +117,14 @@ func (c *conn) inShort(p []byte, room int, from netip.AddrPort, drained bool) (o
 }
 
 // filterIn looks at the frames of the peer, takes what concerns packets and streams of the datapath, and returns the
-// payload that quic-go gets. It changes nothing if again is true.
-func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) (out []byte, changed, again bool) {
+// payload that quic-go gets, which is at most spare bytes longer. It changes nothing if again is true.
+func (c *conn) filterIn(payload []byte, number uint64, spare int, now int64, drained bool) (out []byte, changed, again bool) {
 	f := &c.frame
 	if c.loss != nil && !c.recordsRead(payload, drained) {
 		return nil, false, true
 	}
 	out = c.built[:0]
-	index, fresh := uint64(0), false
+	index, fresh, acks := uint64(0), false, 0
 	for at := 0; at < len(payload); {
 		n, err := f.Parse(payload[at:])
 		if err != nil {
@@ -124,7 +135,8 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 		at += n
 		switch {
 		case f.IsAck() && c.translate:
-			out = c.onAck(out, number, now)
+			out = c.onAck(out, number, acks, spare+n, now)
+			acks++
 			changed = true
 			continue
 		case f.Type == wire.FrameMaxData:
@@ -152,6 +164,11 @@ func (c *conn) filterIn(payload []byte, number uint64, now int64, drained bool) 
 			if c.taken.has(f.V[0]) {
 				out, changed = wire.AppendPing(out), true
 				continue
+			}
+		case f.IsStream() && c.memory != nil && f.V[0]&2 != 0:
+			if !c.memory.put(f.V[0], f.Offset, f.Data) {
+				c.fail(wire.CodeProtocolViolation)
+				return payload[:0], true, false
 			}
 		case f.Type == wire.FrameMaxStreamsUni:
 			c.maxStreams = max(c.maxStreams, f.V[0])

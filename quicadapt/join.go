@@ -37,6 +37,7 @@ func (c *conn) join() (datapath.ClientID, error) {
 		c.mu.Unlock()
 		return 0, ErrNotReady
 	}
+	c.startTranslating() // keys may have been updated before
 	desc := c.describe()
 	c.mu.Unlock()
 
@@ -60,13 +61,15 @@ func (c *conn) join() (datapath.ClientID, error) {
 		}
 		return 0, errors.Join(ErrStreamClosed, err)
 	}
-	c.startTranslating()
 	c.loss.RTT.Confirmed = true
 	old := c.space
 	space.SetNext(old.Next())
 	space.Charge(c.ownData, 1<<62)
 	c.space, c.clientID, c.joined = space, datapath.ClientID(id), true
 	c.loss.Recount(space.Sent())
+	if desc.Protection.Generation != c.wireOutGen {
+		c.oldKeys, c.dirty = true, true // updated meanwhile
+	}
 	c.setMaxSize(c.maxSize)
 	c.updateCredit()
 	_ = c.space.SetPolicy(&c.policy) // has been checked
@@ -137,7 +140,7 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 		}
 		return 0, errors.Join(ErrStreamClosed, err)
 	}
-	c.isUpstream, c.upstreamID = true, datapath.UpstreamID(id)
+	c.isUpstream, c.upstreamID, c.memory = true, datapath.UpstreamID(id), new(streamMemory)
 	c.dirty = true // connection IDs may have been issued meanwhile
 	c.mu.Unlock()
 	b.wake()
@@ -170,6 +173,7 @@ func (c *conn) update() {
 		return
 	}
 	c.dirty = false
+	generation := c.wireOutGen
 	var client *datapath.Client
 	var up *datapath.Upstream
 	if c.joined {
@@ -182,9 +186,11 @@ func (c *conn) update() {
 	c.mu.Unlock()
 	dp := c.b.cfg.Datapath
 	if client != nil {
-		if _, err := dp.SetClient(clientID, client); err != nil {
+		_, err := dp.SetClient(clientID, client)
+		if err != nil {
 			c.b.cfg.Logger.Warn("datapath did not take a client's change", "client", clientID, "err", err)
 		}
+		c.keysTaken(generation, err)
 	}
 	if up != nil {
 		if err := dp.SetUpstream(upID, up); err != nil {

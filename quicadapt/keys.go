@@ -46,12 +46,36 @@ func (c *conn) limitKeys() {
 	}
 }
 
-// sealFrom seals packets on the wire with another generation from now on, and has the datapath told at once.
+// sealFrom seals packets on the wire with another generation from now on, and has the datapath told at once. Until it knows it
+// does not send: a packet may not be protected with older keys than those with lower numbers (RFC 9001, section 6.4), and the
+// peer could not open it. Packets that are under way in the datapath at this moment are lost, and repaired.
 func (c *conn) sealFrom(generation uint64) {
 	c.wireOutGen, c.wireOutFirst = generation, c.space.Next()
 	if c.joined {
-		c.dirty = true
+		c.oldKeys, c.dirty = true, true
+		c.tellBudget()
 		c.b.wake()
+	}
+}
+
+// unconfirmed says that nothing has been sent with the keys that the peer updated to, or the boundary did, so that the peer has no
+// leave to update them again (RFC 9001, sections 6.1 and 6.2). Of keys from before the boundary translates it is not known.
+func (c *conn) unconfirmed() bool {
+	return c.wireOutFirst > c.firstNumber && c.space.Next() == c.wireOutFirst
+}
+
+// keysTaken notes that the datapath has, or has not, taken a client's description with a generation of keys. If it has not, it is told
+// again when the loop comes back.
+func (c *conn) keysTaken(generation uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.oldKeys:
+	case err != nil:
+		c.dirty = true
+	case generation == c.wireOutGen:
+		c.oldKeys = false
+		c.tellBudget()
 	}
 }
 
@@ -70,6 +94,7 @@ func (c *conn) fail(code wire.TransportCode) {
 		return
 	}
 	c.fatal = code
+	c.startTranslating() // so that packets are sealed here
 	if qc := c.qc.Load(); qc != nil {
 		go func() { _ = qc.CloseWithError(0, "") }() // c.mu is held, and closing sends
 	}

@@ -10,6 +10,8 @@ const (
 	retireAfter = 500 * time.Millisecond
 	// codeCancelled is MoQ's stream reset code CANCELLED (draft-ietf-moq-transport-16, section 10.4.3).
 	codeCancelled = 0x1
+	// codeInternal is INTERNAL_ERROR there.
+	codeInternal = 0x0
 )
 
 // wake makes the loop look at once.

@@ -126,7 +126,7 @@ func (c *conn) outShort(p []byte, to netip.AddrPort, dst []byte) []byte {
 
 // followUpdates moves the generations of sealing keys: on the wire after the peer's, towards quic-go after its own.
 func (c *conn) followUpdates() {
-	if g := c.wireIn.Generation(); g > c.wireOutGen {
+	if g := c.wireIn.Generation(); g > c.wireOutGen && c.fatal == 0 { // a forbidden update is not followed
 		for c.wireOut.Generation() < g {
 			c.wireOut.Update()
 		}

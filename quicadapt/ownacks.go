@@ -48,9 +48,10 @@ func (a *ownAcks) noteDelay(now int64, delay uint64) {
 	}
 }
 
-// tell returns the ranges for the packet with a number of the peer's, the largest first, and the delay of the largest.
-func (a *ownAcks) tell(carrier uint64, now int64) (out []wire.AckRange, delay uint64) {
-	told := a.unprocessed[max(0, len(a.unprocessed)-maxAckRanges):]
+// tell returns the ranges for the packet with a number of the peer's, as many as there is room for, the largest first, and the delay
+// of the largest.
+func (a *ownAcks) tell(carrier uint64, room int, now int64) (out []wire.AckRange, delay uint64) {
+	told := a.unprocessed[max(0, len(a.unprocessed)-room):]
 	if len(told) == 0 {
 		return nil, 0
 	}

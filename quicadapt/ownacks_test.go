@@ -18,7 +18,7 @@ func TestP5OwnAcks(t *testing.T) {
 		carrier := uint64(0)
 		tell := func() (told int) {
 			carrier++
-			rs, _ := a.tell(carrier, 0)
+			rs, _ := a.tell(carrier, maxAckRanges, 0)
 			if len(rs) > maxAckRanges {
 				t.Fatalf("%d ranges", len(rs))
 			}
@@ -97,7 +97,7 @@ func TestAckDelay(t *testing.T) {
 		if _, err := c.frame.Parse(b); err != nil {
 			t.Fatal(err)
 		}
-		out := c.onAck(nil, carrier, now)
+		out := c.onAck(nil, carrier, 0, 1200, now)
 		var f wire.Frame
 		if _, err := f.Parse(out); err != nil {
 			t.Fatalf("no ACK: %v", err)
@@ -162,7 +162,7 @@ func TestOptimisticAck(t *testing.T) {
 			b := wire.AppendAck(nil, []wire.AckRange{{Smallest: 0, Largest: tc.extra}}, 0, nil)
 			c.frame.Parse(b)
 			var f wire.Frame
-			if _, err := f.Parse(c.onAck(nil, 1, 1e6)); err != nil {
+			if _, err := f.Parse(c.onAck(nil, 1, 0, 1200, 1e6)); err != nil {
 				t.Fatal(err)
 			}
 			if lie := f.V[0] >= c.nextOwn; lie != tc.lie {

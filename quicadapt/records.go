@@ -90,8 +90,17 @@ func (c *conn) sendFailed(number uint64) {
 	}
 }
 
-// openFast enters a stream that the datapath opened.
+// openFast enters a stream that the datapath opened. It returns nil if that cannot be: the stream is not reserved in that slot, or is open
+// already.
 func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int64) *FastStream {
+	if slot, ok := c.slotOf[f.ClientStream]; !f.Reason.Dropped() && (!ok || slot != f.Slot || c.streams[f.ClientStream] != nil) {
+		c.b.cfg.Logger.Warn("datapath opened a stream that is not its to open", "client", c.clientID, "stream", f.ClientStream, "slot", f.Slot)
+		return nil
+	}
+	if old := c.bySource[sourceKey{up, f.UpstreamStream}]; old != nil {
+		old.claimed = true
+		old.resetLocked(codeCancelled) // of the upstream that had the ID before: nobody comes for it
+	}
 	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
 		rank: datapath.Importance(f.Subscriber, f.Priority), order: c.stats.FastStreams}
 	c.bySource[sourceKey{up, s.source}] = s
@@ -106,9 +115,33 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 	return s
 }
 
+// Opened says whether FastStream would return a sender. It may be asked again.
+func (c *Conn) Opened(up datapath.UpstreamID, stream uint64) bool {
+	c.c.mu.Lock()
+	defer c.c.mu.Unlock()
+	return c.c.bySource[sourceKey{up, stream}] != nil
+}
+
+// Settle makes FastStream's answers for a stream of this upstream final: it reads what the datapath has done until now. With evict, as
+// is right where nobody is known to have the stream, it first keeps the datapath from opening it: a packet that the datapath could not
+// read may have brought the stream's start here, and a retransmission would open it.
+func (c *Conn) Settle(stream uint64, evict bool) error {
+	x := c.c
+	x.mu.Lock()
+	key := datapath.StreamKey{Upstream: x.upstreamID, Client: datapath.NoClient, Stream: stream}
+	is := x.isUpstream
+	x.mu.Unlock()
+	var err error
+	if is && evict {
+		err = x.b.cfg.Datapath.Evict([]datapath.StreamKey{key})
+	}
+	x.b.drain()
+	return err
+}
+
 // FastStream returns the sender of the stream that the datapath opened on this connection for a stream of an upstream; nil if
 // it did not, and the stream is the slow path's, for good. To be asked once for each stream, when its first bytes have
-// been read from the upstream: what the datapath decided is known by then.
+// been read from the upstream and Settle has made the answer final.
 func (c *Conn) FastStream(up datapath.UpstreamID, stream uint64) *FastStream {
 	x := c.c
 	x.mu.Lock()

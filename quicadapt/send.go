@@ -193,6 +193,9 @@ func (s *FastStream) appendFrame(payload []byte, room int, now int64) (_ []byte,
 	space := uint64(room - len(payload) - wire.StreamOverhead(s.id, g.lo, datapath.MaxPacketSize, true))
 	g.hi = min(g.hi, g.lo+space)
 	word, limit := c.space.StreamWord(s.slot)
+	if s.finalDiffers(word&datapath.StreamOffset, word&datapath.StreamClosed != 0) {
+		return s.appendFrame(payload, room, now)
+	}
 	if highest := word & datapath.StreamOffset; g.hi > highest {
 		g.hi = min(g.hi, max(limit, g.lo))
 		if used := c.space.DataUsed(); g.hi > highest && g.hi-highest > c.maxData-min(used, c.maxData) {
@@ -200,6 +203,14 @@ func (s *FastStream) appendFrame(payload []byte, room int, now int64) (_ []byte,
 		}
 	}
 	fin := s.fin && g.hi == s.end
+	if fin && !s.finOurs {
+		// From now on the datapath must not send anything beyond it, as it would for a publisher that goes on after its FIN.
+		highest, closed := c.space.FinishStream(s.slot)
+		if s.finalDiffers(highest, closed) {
+			return s.appendFrame(payload, room, now)
+		}
+		s.finOurs = true
+	}
 	if g.hi == g.lo && !fin || !c.space.Advance(s.slot, g.hi, c.maxData) {
 		return payload, f, false
 	}
@@ -210,4 +221,14 @@ func (s *FastStream) appendFrame(payload []byte, room int, now int64) (_ []byte,
 	c.stats.ResentBytes += g.hi - g.lo - first
 	s.repaired(g.lo, g.hi, now)
 	return payload, sentFrame{stream: s, lo: g.lo, hi: g.hi, fin: fin}, true
+}
+
+// finalDiffers resets a stream which the datapath has ended, at its highest offset, elsewhere than the publisher did: to the
+// subscriber another final size would be an error of the whole connection (RFC 9000, section 4.5), and it is the publisher's.
+func (s *FastStream) finalDiffers(highest uint64, closed bool) bool {
+	if s.finOurs || (!closed || s.end <= highest) && (!s.fin || s.end >= highest) {
+		return false
+	}
+	s.resetLocked(codeInternal)
+	return s.reset
 }

@@ -102,6 +102,10 @@ func (c *conn) tellBudget() {
 	if !c.joined {
 		return
 	}
+	if c.oldKeys {
+		c.space.SetSendLimit(0)
+		return
+	}
 	c.space.SetSendLimit(c.loss.Limit())
 	rate := c.loss.Rate()
 	if rate == c.paceRate {

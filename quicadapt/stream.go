@@ -47,6 +47,7 @@ type FastStream struct {
 	fin      bool // Close was called: end is the final size
 	finSent  bool
 	finAcked bool
+	finOurs  bool // the datapath was kept from sending any more, before the FIN was sent here
 	reset    bool // RESET_STREAM instead of data
 	stopped  bool // by STOP_SENDING
 	code     uint64

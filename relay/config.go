@@ -48,7 +48,7 @@ type Config struct {
 	// Linger is how long a track is kept subscribed to when its last subscriber has left; default 1 s, negative: not at all.
 	Linger time.Duration
 	// MaxBacklog bounds the bytes that wait for one subscriber; beyond it, the stream that would add to them is reset.
-	// Default 16 MiB.
+	// On the fast path bytes wait until they are acknowledged. Default 16 MiB.
 	MaxBacklog int
 	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
 	MaxStreams int
@@ -57,7 +57,7 @@ type Config struct {
 	MaxFastStreams int
 	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
 	WriteTimeout time.Duration
-	// SetupTimeout bounds the MoQ setup, and the wait for a publisher's answer to a subscription; default 10 s.
+	// SetupTimeout bounds the MoQ setup, and the waits for a publisher's answer to a subscription and for more of a FETCH; default 10 s.
 	SetupTimeout time.Duration
 	// CacheBytes bounds the memory of all objects that are held for FETCH, streams in progress included; default 64 MiB,
 	// negative: there is no cache.

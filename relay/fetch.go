@@ -137,6 +137,7 @@ func (s *fetchSender) fromPublisher() error {
 		return s.req.Reject(code, reason)
 	}
 	defer func() { _ = f.Close() }()
+	f.Patience = cfg.SetupTimeout
 	if f.End != (moq.Location{}) || s.end.Group == 0 { // moqtransport's says {0, 0} whatever it sends
 		s.end = f.End
 	}

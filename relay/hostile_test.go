@@ -125,3 +125,52 @@ func TestDuplicateAlias(t *testing.T) {
 		must(t, context.Cause(other.conn.Context()))
 	})
 }
+
+// TestStalledFetch has a publisher that stops in the middle of an object of a FETCH, and one that never starts: the subscriber's FETCH
+// is reset after a while.
+func TestStalledFetch(t *testing.T) {
+	for _, stalls := range []int{0, 10} {
+		inWorld(t, relay.Config{CacheBytes: -1, SetupTimeout: 3 * time.Second}, func(w *world) {
+			t := w.t
+			conn := w.dial(wire.Draft16, nil)
+			asks := make(chan uint64, 1)
+			pub, err := moq.Connect(w.context(), conn, moq.Handlers{
+				Subscribe: func(r *moq.Request) {
+					alias, err := r.Accept(nil)
+					must(t, err)
+					asks <- alias
+				},
+				Fetch: func(r *moq.FetchRequest) {
+					must(t, r.Accept(wire.OrderAscending, r.End, false, nil))
+					out, fw, err := r.Open()
+					must(t, err)
+					b := fw.AppendHeader(nil, &wire.FetchObject{Group: 1, PayloadLen: 1000})
+					_, err = out.Write(append(b, make([]byte, stalls)...))
+					must(t, err)
+					<-r.Context().Done()
+				},
+			})
+			must(t, err)
+			must(t, pub.Announce(w.context(), []string{"live"}))
+			s, _ := w.session(wire.Draft16, nil)
+			go fetches(s)
+			w.subscribe(s, moq.SubscribeOptions{})
+			out, err := pub.OpenDataStream(w.context())
+			must(t, err)
+			b := (&wire.SubgroupHeader{TrackAlias: <-asks, Group: 1}).Append(nil, wire.Draft16)
+			_, err = out.Write(append(wire.AppendObjectHeader(b, wire.Draft16, false, 0, nil, 1, 0), 'x'))
+			must(t, err)
+			must(t, out.Close())
+			sleep(t, 1)
+			f, err := s.Fetch(w.context(), []string{"live"}, "video", moq.FetchOptions{Start: moq.Location{Group: 1}, End: moq.Location{Group: 1}})
+			must(t, err)
+			f.Patience = time.Minute // so that this test ends in any case
+			began := time.Now()
+			got := fetched(w.context(), f, func(wire.FetchObject, []byte) {})
+			if took := time.Since(began); len(got) != 1 || got[0] != "reset 0" || took > 4*time.Second {
+				t.Errorf("after %v and %d bytes: %v", took, stalls, got)
+			}
+			must(t, context.Cause(conn.Context()))
+		})
+	}
+}

@@ -25,8 +25,11 @@ type fastConn interface {
 	// Upstream and Client make the connection known to the datapath. They may be called again.
 	Upstream() (datapath.UpstreamID, error)
 	Client() (datapath.ClientID, error)
-	// FastStream returns the sender of the stream that the datapath opened on this connection for a stream of the
-	// upstream, or nil. It answers truly once bytes of that stream have been read, and is asked once.
+	// Opened says whether the datapath is known to have opened a stream on this connection for a stream of the upstream. Settle
+	// makes that final for a stream of this upstream, and keeps the datapath with evict from opening it. Then FastStream is
+	// asked once: it returns the sender of that stream, or nil.
+	Opened(up datapath.UpstreamID, stream uint64) bool
+	Settle(stream uint64, evict bool) error
 	FastStream(up datapath.UpstreamID, stream uint64) *quicadapt.FastStream
 	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramTaken.
 	ReceiveUpstreamDatagram(context.Context) (quicadapt.Datagram, error)
@@ -80,7 +83,8 @@ func listen(cfg *Config) (*listener, error) {
 func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 	if cfg.Datapath != nil || cfg.Null || cfg.PriorityCID {
 		b, err := quicadapt.New(pc, quicadapt.Config{
-			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Congestion: cfg.Congestion, Logger: cfg.Logger,
+			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Congestion: cfg.Congestion, MaxUnacked: cfg.MaxBacklog,
+			Logger: cfg.Logger,
 		})
 		if err != nil {
 			return nil, err

@@ -64,6 +64,7 @@ type stream struct {
 	senders  []*sender
 	idle     []*sender // that wait for their first object
 	fast     []fastSender
+	unwanted []fastSender // of begin alone
 }
 
 // fastSender is a subscriber that the datapath serves a stream to.
@@ -254,7 +255,8 @@ func (st *stream) finish(err error, code uint64) {
 	}
 }
 
-// addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu.
+// addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu, under which nothing may be
+// sent: begin does that.
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	if _, dropped := fs.Dropped(); !dropped {
 		s.opened.Add(1)
@@ -262,7 +264,7 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	}
 	if s.leaving || !s.wants(st.header.Group) {
 		// The datapath opened it before it knew.
-		_ = fs.Reset(codeCancelled)
+		st.unwanted = append(st.unwanted, fastSender{s: s, fs: fs, fate: &fate{}})
 		return
 	}
 	f := fastSender{s: s, fs: fs, fate: &fate{}, rank: s.importance(st)}
@@ -270,13 +272,17 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	if age := s.peer.regulator.maxAge(f.rank); age > 0 {
 		fs.SetDeadline(time.Now().Add(age), codeDeliveryTimeout)
 	}
-	if _, err := fs.Write(wire.RewriteAlias(nil, st.head, &st.header, s.alias)); err != nil && !errors.Is(err, quicadapt.ErrDropped) {
-		st.failFast(f, err)
-		return
-	}
 	st.mu.Lock()
 	st.fast = append(st.fast[:len(st.fast):len(st.fast)], f)
 	st.mu.Unlock()
+}
+
+// cancelFast resets fast streams that nobody wants any more. It sends: no lock may be held.
+func cancelFast(fast []fastSender) {
+	for _, f := range fast {
+		f.fate.expect("unwanted")
+		_ = f.fs.Reset(codeCancelled)
+	}
 }
 
 // expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
@@ -300,15 +306,19 @@ func (st *stream) failFast(f fastSender, err error) {
 	case errors.Is(err, quicadapt.ErrDropped):
 		return // it is closed when the publisher's stream ends, and so long the datapath drops the rest of it
 	}
-	f.s.lost.Add(1)
 	st.mu.Lock()
+	n := len(st.fast)
 	st.fast = slices.DeleteFunc(slices.Clone(st.fast), func(o fastSender) bool { return o == f })
+	had := len(st.fast) < n
 	st.mu.Unlock()
+	if had { // and the subscriber still wanted it
+		f.s.lost.Add(1)
+	}
 }
 
-// drop ends the senders of a subscriber that does not want the stream any more.
-func (st *stream) drop(s *subscriber) {
-	var fast []fastSender
+// drop ends the senders of a subscriber that does not want the stream any more, but for the fast ones that it returns: they
+// are for cancelFast.
+func (st *stream) drop(s *subscriber) (fast []fastSender) {
 	var idle []*sender
 	st.mu.Lock()
 	st.fast = slices.DeleteFunc(slices.Clone(st.fast), func(f fastSender) bool {
@@ -330,11 +340,8 @@ func (st *stream) drop(s *subscriber) {
 	}
 	st.mu.Unlock()
 	st.grown.Broadcast()
-	for _, f := range fast {
-		f.fate.expect("unwanted")
-		_ = f.fs.Reset(codeCancelled)
-	}
 	for _, w := range idle {
 		w.finish()
 	}
+	return fast
 }

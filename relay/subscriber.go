@@ -195,15 +195,17 @@ func (r *Relay) update(p *peer, req *moq.Request) {
 		s.halt(errUnwanted)
 		s.sending, s.halt = context.WithCancelCause(s.ctx)
 	}
+	var unwanted []fastSender
 	for st := range t.streams {
 		switch {
 		case resumed:
 			t.attach(s, st, false)
 		case !s.wants(st.header.Group):
-			st.drop(s) // under the lock: the next update may attach it again
+			unwanted = append(unwanted, st.drop(s)...) // under the lock: the next update may attach it again
 		}
 	}
 	t.mu.Unlock()
+	cancelFast(unwanted)
 	select {
 	case <-s.accepted:
 		t.bindSubscriber(s)
@@ -225,7 +227,7 @@ func (s *subscriber) leave() {
 	late := s.bound && s.peer.conn.Context().Err() == nil && !t.closed
 	t.mu.Unlock()
 	for _, st := range streams {
-		st.drop(s)
+		cancelFast(st.drop(s))
 	}
 	if late {
 		time.AfterFunc(leaveDelay, s.remove)

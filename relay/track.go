@@ -216,6 +216,9 @@ func (t *track) signal() {
 // begin enters a stream that has come, and gives every subscriber that wants it a sender. It returns false if the track
 // has ended.
 func (t *track) begin(st *stream) bool {
+	if t.bound {
+		t.decide(st)
+	}
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
@@ -224,29 +227,48 @@ func (t *track) begin(st *stream) bool {
 	t.seen++
 	t.streams[st] = struct{}{}
 	t.signal()
-	slow := false
 	for _, s := range t.subs {
 		t.attach(s, st, true)
-		slow = slow || s.bound
 	}
-	slow = slow && len(st.fast) == 0
 	t.mu.Unlock()
-	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
-		slow = true
-		t.relay.counts.add("too_many_fast_streams", 1)
+	st.mu.Lock()
+	fast := st.fast // is replaced, never changed
+	st.mu.Unlock()
+	for _, f := range fast {
+		if _, err := f.fs.Write(wire.RewriteAlias(nil, st.head, &st.header, f.s.alias)); err != nil {
+			st.failFast(f, err)
+		}
 	}
-	if slow {
-		t.settle(st)
+	cancelFast(st.unwanted)
+	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
+		t.relay.counts.add("too_many_fast_streams", 1)
+		t.settle(st, true) // its senders finish it
 	}
 	return true
 }
 
-// settle makes sure that the datapath leaves a stream alone: one that it has opened for nobody, since it may not have seen its start
-// at all, in a packet that it could not read, and must not take a retransmission for it; and one too many of its publisher,
-// which its senders finish.
-func (t *track) settle(st *stream) {
-	key := datapath.StreamKey{Upstream: t.upstream, Client: datapath.NoClient, Stream: st.id}
-	if err := t.relay.cfg.Datapath.Evict([]datapath.StreamKey{key}); err != nil {
+// decide makes sure that the datapath has decided who has a stream, before anybody is asked: it opens a stream once, for all. Where it
+// has done so for nobody, it may not have seen the stream's start, in a packet that it could not read, and must not take a
+// retransmission for it.
+func (t *track) decide(st *stream) {
+	t.mu.Lock()
+	fast, bound := 0, 0
+	for _, s := range t.subs {
+		if s.bound {
+			bound++
+			if s.peer.fast.Opened(t.upstream, st.id) {
+				fast++
+			}
+		}
+	}
+	t.mu.Unlock()
+	if fast == 0 || fast < bound {
+		t.settle(st, fast == 0)
+	}
+}
+
+func (t *track) settle(st *stream, evict bool) {
+	if err := t.publisher.fast.Settle(st.id, evict); err != nil {
 		t.relay.counts.add("evict_failed", 1)
 		t.log.Debug("eviction failed", "error", err)
 	}

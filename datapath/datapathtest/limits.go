@@ -40,6 +40,28 @@ var clientCases = []Case{
 		r.Send(Stream(2, 6, []byte("y"), true))
 		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonClosedStream: 1}, []string{opened}, Out{Client: 1})
 	}},
+	{Name: "after FIN", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		r.Send(Stream(2, 6, []byte("y"), true))
+		r.Send(Stream(2, 7, []byte("z"), false)) // beyond the final size
+		r.Send(Stream(2, 6, []byte("yz"), true)) // another one
+		r.Send(Stream(2, 6, []byte("y"), true))  // again: userspace repairs
+		r.Want(Counts{datapath.Forwarded: 2, datapath.ReasonClosedStream: 3},
+			[]string{opened, "client 1: number 1 of 1, forwarded, 34 bytes [2→3 7+1 slot 0 prio 1 fin]"}, Out{Client: 1}, Out{Client: 1})
+		if n, finished := r.spaces[1].FinishStream(0); n != 8 || !finished {
+			r.Errorf("final size %d, finished %v, want 8 and true", n, finished)
+		}
+	}},
+	{Name: "FIN within what was sent", Run: func(r *Rig) {
+		r.Basic(1)
+		r.Send(media)
+		r.Send(Stream(2, 4, []byte("y"), true))
+		r.Want(Counts{datapath.Forwarded: 1, datapath.ReasonClosedStream: 1}, []string{opened}, Out{Client: 1})
+		if n, finished := r.spaces[1].FinishStream(0); n != 7 || finished {
+			r.Errorf("final size %d, finished %v, want 7 and false", n, finished)
+		}
+	}},
 	{Name: "slot of another stream", Run: func(r *Rig) {
 		r.Basic(1)
 		r.Send(media)

@@ -18,16 +18,24 @@ func CheckStream(end, limit uint64) datapath.Reason {
 	return datapath.Forwarded
 }
 
-// Advance returns the stream word moved to end, and the connection credit that this takes (egress, rule 5). Growth 0 means that
-// the word stays.
-func Advance(word, stream, end uint64) (next, growth uint64, r datapath.Reason) {
+// Advance returns the stream word moved to end, and closed by a FIN there, and the connection credit that this takes (egress, rule 5).
+// What comes after a FIN, be it another one, is not forwarded: it might have another final size, which the publisher answers for
+// and not the relay (RFC 9000, section 4.5).
+func Advance(word, stream, end uint64, fin bool) (next, growth uint64, r datapath.Reason) {
 	const identity = uint64(datapath.StreamClosed) | ^uint64(datapath.StreamOffset)
 	if word&identity != datapath.StreamTag(stream) {
 		return word, 0, datapath.ReasonClosedStream
 	}
 	highest := word & datapath.StreamOffset
-	if end <= highest {
-		return word, 0, datapath.Forwarded
+	if end > highest {
+		growth = end - highest
 	}
-	return word + end - highest, end - highest, datapath.Forwarded
+	next = word + growth
+	if fin {
+		if end < highest {
+			return word, 0, datapath.ReasonClosedStream
+		}
+		next |= datapath.StreamClosed
+	}
+	return next, growth, datapath.Forwarded
 }

@@ -17,7 +17,7 @@ func TestAdvanceAgainstUserspace(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for i := range uint64(end) {
-				if r := advance(space, 0, 3, i+1); r != datapath.Forwarded && r != datapath.ReasonContended {
+				if r := advance(space, 0, 3, i+1, false); r != datapath.Forwarded && r != datapath.ReasonContended {
 					t.Errorf("offset %d: %v", i, r)
 				}
 			}

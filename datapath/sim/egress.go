@@ -120,8 +120,8 @@ func takePool(space *datapath.Space) (uint64, datapath.Reason) {
 	return 0, datapath.ReasonContended
 }
 
-// advance is step 5: it moves the stream word to end and charges the growth.
-func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Reason {
+// advance is step 5: it moves the stream word to end, closes it with a FIN, and charges the growth.
+func advance(space *datapath.Space, slot uint8, stream, end uint64, fin bool) datapath.Reason {
 	word := space.Word(datapath.WordSlots + 2*int(slot))
 	space.Step()
 	if r := rules.CheckStream(end, atomic.LoadUint64(space.Word(datapath.WordSlots+2*int(slot)+1))); r != datapath.Forwarded {
@@ -130,8 +130,8 @@ func advance(space *datapath.Space, slot uint8, stream, end uint64) datapath.Rea
 	for range rules.Retries {
 		space.Step()
 		old := atomic.LoadUint64(word)
-		next, growth, r := rules.Advance(old, stream, end)
-		if r != datapath.Forwarded || growth == 0 {
+		next, growth, r := rules.Advance(old, stream, end, fin)
+		if r != datapath.Forwarded || next == old {
 			return r
 		}
 		if !space.Charge(growth, atomic.LoadUint64(space.Word(datapath.WordDataLimit))) {

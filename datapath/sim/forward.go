@@ -57,7 +57,7 @@ func (s *cpu) forward(i int, id datapath.ClientID, generation uint8, sub *subscr
 	if r != datapath.Forwarded {
 		return r
 	}
-	if r := advance(space, to.slot, to.stream, piece.Offset+uint64(piece.Len())); r != datapath.Forwarded {
+	if r := advance(space, to.slot, to.stream, piece.Offset+uint64(piece.Len()), f.Fin); r != datapath.Forwarded {
 		return r
 	}
 	room.Take(overhead, piece.Len(), withLength)

@@ -23,7 +23,7 @@ func deliver(ctx context.Context, s *moq.Session) {
 		for {
 			n, err := rs.Read(b[len(b) : len(b)+1])
 			b = b[:len(b)+n]
-			if derr := s.DeliverFetch(rs, b); derr == nil || err != nil {
+			if derr := s.DeliverFetch(rs, b); !errors.Is(derr, wire.ErrShort) || err != nil {
 				break
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/quic-go/quic-go"
@@ -42,6 +43,9 @@ type Fetch struct {
 	EndOfTrack      bool
 	End             Location // see FetchRequest.Accept
 	TrackExtensions []byte
+	// Patience is how long Next and Read wait for the next bytes of the stream, after which they fail with a timeout; 0: as long as
+	// the session lasts. It is set before the first call of Next.
+	Patience time.Duration
 
 	s       *Session
 	message wire.Fetch
@@ -284,7 +288,7 @@ func (f *Fetch) Next(ctx context.Context) (wire.FetchObject, error) {
 			return o, err
 		}
 		b := make([]byte, 2048)
-		n, err = f.stream.Read(b)
+		n, err = f.read(b)
 		f.buf = append(f.buf[:len(f.buf):len(f.buf)], b[:n]...)
 		if n == 0 && err != nil {
 			if len(f.buf) > 0 && errors.Is(err, io.EOF) {
@@ -304,13 +308,20 @@ func (f *Fetch) Read(p []byte) (n int, err error) {
 	if len(f.buf) > 0 {
 		n = copy(p, f.buf)
 		f.buf = f.buf[n:]
-	} else if n, err = f.stream.Read(p); n == 0 && errors.Is(err, io.EOF) {
+	} else if n, err = f.read(p); n == 0 && errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("%w: fetch stream ends inside an object", wire.ErrMalformed)
 	} else if n > 0 {
 		err = nil
 	}
 	f.skip -= uint64(n)
 	return n, err
+}
+
+func (f *Fetch) read(p []byte) (int, error) {
+	if f.Patience > 0 {
+		_ = f.stream.SetReadDeadline(time.Now().Add(f.Patience))
+	}
+	return f.stream.Read(p)
 }
 
 // Close ends the FETCH, with FETCH_CANCEL, which the peer ignores if it has ended already.

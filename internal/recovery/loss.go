@@ -104,16 +104,16 @@ func (s *Sender[T]) Oldest(f func(*Packet[T]) bool) {
 }
 
 // Lose declares a packet lost at once: whoever should have sent it says that it did not. It returns false if no such packet is
-// in flight.
+// in flight. A full queue here is congestion like one on the path, and the window answers once for each round trip, as TCP's does. But a
+// link that is down says nothing about the path: it is not persistent congestion (section 7.6).
 func (s *Sender[T]) Lose(number uint64, now int64) bool {
 	p := s.at(number)
 	if p == nil || p.state != sent || p.Kind == Silent {
 		return false
 	}
-	if s.lose(p, now) {
-		s.cc.OnPersistentCongestion(now)
-		s.anewMin, s.runLast = true, 0
-	}
+	runSince, runLast := s.runSince, s.runLast
+	s.lose(p, now)
+	s.runSince, s.runLast = runSince, runLast
 	s.demand.room(now, s.inFlight, s.cc.Window())
 	return true
 }

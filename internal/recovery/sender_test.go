@@ -302,6 +302,23 @@ func TestSendFailed(t *testing.T) {
 	}
 }
 
+// TestSendFailedForLong: a link that is down for long is not persistent congestion.
+func TestSendFailedForLong(t *testing.T) {
+	s, rec := newSender(0)
+	sendOurs(s, 0, 0)
+	if err := s.OnAck(10*ms, upTo(0), 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(2) {
+		s.Add(uint64(i+1), (20+5000*i)*ms, 1200, Ours)
+	}
+	s.Lose(1, 5020*ms)
+	s.Lose(2, 5020*ms)
+	if len(rec.lost) != 2 || rec.persistent {
+		t.Errorf("lost %v, persistent congestion %v", rec.lost, rec.persistent)
+	}
+}
+
 // TestMemoryIsBounded: a peer that never acknowledges; packets that only acknowledge may be forgotten, others block.
 func TestMemoryIsBounded(t *testing.T) {
 	s, _ := newSender(0)

@@ -9,6 +9,7 @@ type TransportCode uint64
 const (
 	CodeFrameEncoding     TransportCode = 0x07
 	CodeProtocolViolation TransportCode = 0x0a
+	CodeKeyUpdateError    TransportCode = 0x0e
 	CodeAEADLimitReached  TransportCode = 0x0f
 )
 

@@ -187,7 +187,7 @@ type Datapath interface {
 	// is removed and added again is a new one: its space is zeroed and nothing of the old one is forwarded to it.
 	SetClient(id ClientID, c *Client) (*Space, error)
 	// SetSubscription adds, changes or removes a client's subscription. Streams that the datapath decided before are
-	// not forwarded to a client that joins.
+	// not forwarded to a client that joins. A change keeps the group that the client's policy has cut.
 	SetSubscription(t TrackID, c ClientID, s *Subscription) error
 	// Evict removes the entries of streams that are finished. A stream without an entry is never forwarded again:
 	// evicting an upstream's own entry raises its watermark to that stream. What may be opening it now is waited for.

@@ -36,7 +36,8 @@ type RecordFrame struct {
 	Opened         bool // this frame opened the stream for the client, which the datapath owns from now on
 	Datagram       bool
 	// Reason is Forwarded for what is part of the packet. If it is Dropped, nobody is to send it: the stream that the frame opens, which
-	// has no ClientStream then, the rest of one that was begun, or the datagram. Otherwise the frame opened a stream, and
+	// has no ClientStream then, the rest of one that was begun, or the datagram. What follows of a dropped stream has no record. Where
+	// another CPU opened the stream, its record may come after the one that drops the rest. Otherwise the frame opened a stream, and
 	// userspace is to send it.
 	Reason Reason
 }

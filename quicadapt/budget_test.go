@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -195,21 +196,39 @@ func TestRepairsAreNotStarved(t *testing.T) {
 	}
 }
 
-// TestRepairOrder: the more important stream first, of two the older, whatever became ready first.
+// TestRepairOrder: streams that have lost something first, then the more important one, of two the older, whatever became ready first.
 func TestRepairOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := benchConn()
 		for i := range rapid.IntRange(1, 20).Draw(t, "streams") {
-			s := &FastStream{c: c, id: uint64(4*i + 3), priority: rapid.Uint8Range(0, 3).Draw(t, "priority"), order: rapid.Uint64Range(0, 50).Draw(t, "order")}
+			s := &FastStream{c: c, id: uint64(4*i + 3), rank: rapid.Uint16Range(0, 3).Draw(t, "importance"), order: rapid.Uint64Range(0, 50).Draw(t, "order")}
 			s.end = 1
 			s.schedule()
 			s.schedule() // once is enough
+			if rapid.Bool().Draw(t, "has lost something") {
+				s.lost = append(s.lost, lostSpan{})
+				s.schedule()
+			}
+			if rapid.Bool().Draw(t, "has repaired it") {
+				s.lost = nil
+				s.schedule()
+			}
 		}
+		c.tellWaiting()
 		for i := range c.need[1:] {
 			a, b := c.need[i], c.need[i+1]
-			if a == b || a.rank > b.rank || a.rank == b.rank && a.order > b.order {
-				t.Fatalf("importance %d order %d comes before importance %d order %d", a.rank, a.order, b.rank, b.order)
+			late, next := len(a.lost) == 0, len(b.lost) == 0
+			if a == b || late && !next || late == next && (a.rank > b.rank || a.rank == b.rank && a.order > b.order) {
+				t.Fatalf("importance %d order %d losses %v comes before importance %d order %d losses %v", a.rank, a.order, !late, b.rank, b.order, !next)
 			}
+		}
+		for _, s := range c.need {
+			if !c.space.Waits(s.rank) {
+				t.Fatalf("media of importance %d overtake what waits", s.rank)
+			}
+		}
+		if least := slices.MinFunc(c.need, func(a, b *FastStream) int { return int(a.rank) - int(b.rank) }).rank; least > 0 && c.space.Waits(least-1) {
+			t.Fatalf("media more important than %d wait", least)
 		}
 	})
 }

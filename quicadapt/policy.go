@@ -125,8 +125,10 @@ func (c *Conn) Path() Path {
 // waits behind them. The caller holds mu.
 func (c *conn) tellWaiting() {
 	waiting := uint32(datapath.NothingWaits)
-	if len(c.need) > 0 {
-		waiting = uint32(c.need[0].rank)
+	for _, s := range c.need {
+		if waiting = min(waiting, uint32(s.rank)); !s.urgent {
+			break // the others are not more important
+		}
 	}
 	if waiting != c.waiting {
 		c.waiting = waiting

@@ -137,6 +137,9 @@ func (c *conn) compose(now int64, probe bool) []byte {
 		n++
 		priority = min(priority, s.priority)
 	}
+	for i := range frames[:n] {
+		frames[i].stream.schedule() // it may have no losses to repair any more
+	}
 	if n == 0 {
 		c.unblock(blocked)
 		if !probe {

@@ -54,6 +54,7 @@ type FastStream struct {
 	final    uint64 // final size with reset
 	resetOut bool   // RESET_STREAM is in flight or acknowledged
 	queued   bool   // in c.need
+	urgent   bool   // there before those that have lost nothing
 	done     bool
 	lost     []lostSpan      // lost and not sent again yet
 	deadline int64           // when it stops being useful; 0: never
@@ -151,10 +152,10 @@ func (s *FastStream) resetLocked(code uint64) {
 	s.schedule()
 }
 
-// schedule puts the stream in the queue of those that have something to send: the more important before the less, then the
-// older before the younger. A stream that is past its deadline is reset instead. The caller holds c.mu.
+// schedule puts the stream in its place in the queue of those that have something to send. A stream that is past its deadline is reset instead. The caller holds c.mu.
 func (s *FastStream) schedule() {
-	if s.queued || s.done || !s.needs() {
+	urgent := len(s.lost) > 0
+	if s.queued && s.urgent == urgent || s.done || !s.needs() {
 		return
 	}
 	c := s.c
@@ -162,11 +163,27 @@ func (s *FastStream) schedule() {
 		s.resetLocked(s.late) // comes back here
 		return
 	}
-	s.queued = true
+	if s.queued {
+		c.need = slices.DeleteFunc(c.need, func(o *FastStream) bool { return o == s })
+	}
+	s.queued, s.urgent = true, urgent
 	i, _ := slices.BinarySearchFunc(c.need, s, func(a, b *FastStream) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.order, b.order))
+		return a.compare(b)
 	})
 	c.need = slices.Insert(c.need, i, s)
+}
+
+// compare orders streams that have something to send: those that have lost something, for which the subscriber waits, then the
+// more important, then the older.
+func (s *FastStream) compare(o *FastStream) int {
+	late := 0
+	if s.urgent != o.urgent {
+		late = 1
+		if s.urgent {
+			late = -1
+		}
+	}
+	return cmp.Or(late, cmp.Compare(s.rank, o.rank), cmp.Compare(s.order, o.order))
 }
 
 // SetDeadline says until when the stream is useful to the subscriber, as MoQ's delivery timeout does. What is still to be

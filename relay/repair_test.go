@@ -13,8 +13,7 @@ import (
 )
 
 // TestRepairsInTheLongRun loses 2 % of the packets each way on the path to two subscribers, for a minute of media: every object
-// arrives, and about half of the repairs start within 1.5 RTT of the sending of what was lost (of the runs seen 0.47 to 0.59; what the
-// congestion window holds of other streams is sent by the same sender).
+// arrives, and half of the repairs start within 1.5 RTT of the sending of what was lost.
 func TestRepairsInTheLongRun(t *testing.T) {
 	inFastWorld(t, func(w *world, _ *sim.Sim) {
 		t := w.t
@@ -51,8 +50,8 @@ func TestRepairsInTheLongRun(t *testing.T) {
 		b := w.relay.Stats().Boundary
 		t.Logf("%d packets forwarded, %d lost; repairs in µs: %v; in hundredths of the RTT: %v; %.3f within 1.5 RTT",
 			b.ForwardedPackets, b.LostPackets, &b.RepairDelay, &b.RepairDelayRTT, b.RepairDelayRTT.Within(150))
-		if b.RepairDelayRTT.Count < 50 || b.RepairDelayRTT.Within(150) < .4 {
-			t.Errorf("%d repairs, %.3f of them within 1.5 RTT", b.RepairDelayRTT.Count, b.RepairDelayRTT.Within(150))
+		if b.RepairDelayRTT.Count < 50 || b.RepairDelayRTT.Quantile(.5) > 150 {
+			t.Errorf("%d repairs, half of them after %d hundredths of the RTT", b.RepairDelayRTT.Count, b.RepairDelayRTT.Quantile(.5))
 		}
 	})
 }

@@ -146,7 +146,7 @@ func TestBoundaryWithoutDatapath(t *testing.T) {
 // TestCongestion: a boundary's paths get the controller that is asked for by name, and an unknown name is refused with those that are known.
 func TestCongestion(t *testing.T) {
 	for name, want := range map[string]any{
-		"": &congestion.NewReno{}, "newreno": &congestion.NewReno{}, "cubic": &congestion.Cubic{}, "bbr": &congestion.BBR{}, "scream": &congestion.Scream{},
+		"": &congestion.Scream{}, "newreno": &congestion.NewReno{}, "cubic": &congestion.Cubic{}, "bbr": &congestion.BBR{}, "scream": &congestion.Scream{},
 	} {
 		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {

@@ -18,8 +18,8 @@ type Config struct {
 	// too; see Conn.SetStreamPriority. Such a peer is known by its connection IDs, of datapath.CIDLen bytes with a last
 	// one of 0, and others are served as without. Default: off.
 	PriorityCID bool
-	// Congestion names what controls how much the datapath and repairs may send: newreno, cubic, bbr, or scream, which is for live media; see
-	// docs/recovery.md. Default: newreno. quic-go's own packets have a controller of quic-go's.
+	// Congestion names what controls how much the datapath and repairs may send: scream, which is for live media, newreno, cubic or bbr; see
+	// docs/recovery.md. Default: scream. quic-go's own packets have a controller of quic-go's.
 	Congestion string
 	// MaxUnacked bounds the bytes of fast streams that one client has not acknowledged; default 16 MiB. A client that is
 	// further behind loses its streams.

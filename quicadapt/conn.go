@@ -69,6 +69,7 @@ type conn struct {
 	seed        rttSeed
 	maxAckDelay int64 // the peer's, nanoseconds
 	paceRate    uint64
+	lostBytes   uint64 // in media packets
 	policy      datapath.Policy
 	waiting     uint32 // as the datapath was told
 	paceAt      int64  // when a repair may leave that pacing holds back; 0: none is
@@ -100,6 +101,7 @@ type conn struct {
 	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
 	finished    []*FastStream
 	unacked     int
+	cutEarly    map[uint64]datapath.Reason  // streams that the policy dropped, before they are known
 	reserved    map[uint64]*quic.SendStream // in the pool or taken by the datapath, by ID
 	slotOf      map[uint64]uint8
 	freeSlots   []uint8
@@ -139,7 +141,7 @@ func newConn(b *Boundary, remote netip.AddrPort, dialed bool) *conn {
 		peerCIDs: make(map[string]uint64), addrs: map[netip.AddrPort]struct{}{remote: {}}, localCIDs: make(map[uint64]string),
 		space: datapath.NewSpace(nil, nil), maxSize: 1200, peerMaxSize: datapath.MaxPacketSize, ackExponent: 3,
 		ownSent: make(map[uint64]uint64), streams: make(map[uint64]*FastStream), bySource: make(map[sourceKey]*FastStream),
-		reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
+		cutEarly: make(map[uint64]datapath.Reason), reserved: make(map[uint64]*quic.SendStream), slotOf: make(map[uint64]uint8),
 		plain: make([]byte, 0, scratchSize), built: make([]byte, 0, scratchSize), sealed: make([]byte, 0, scratchSize),
 	}
 	c.maxAckDelay, c.waiting = defaultMaxAckDelay, datapath.NothingWaits

@@ -81,11 +81,11 @@ func (c *Conn) Admit(o *datapath.Offer) (r datapath.Reason, cut bool) {
 
 // Path is what is known of the path to a client.
 type Path struct {
-	Rate          uint64 // bytes per second that congestion control allows: a window per RTT, or what it paces at if that is less; 0: unknown
+	Rate          uint64 // bytes per second that the path is taken to carry; 0: unknown
 	Window        uint64 // bytes, as what follows
 	InFlight      uint64
 	Sent          uint64 // by anybody, so far
-	Lost          uint64 // media packets declared lost, so far
+	Lost          uint64 // in media packets that were declared lost, so far
 	Backlog       uint64 // of fast streams, waiting to be sent for the first time or again
 	SmoothedRTT   time.Duration
 	MinRTT        time.Duration
@@ -98,7 +98,7 @@ func (c *Conn) Path() Path {
 	x := c.c
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	p := Path{Sent: x.space.Sent(), Lost: x.stats.LostPackets, UnackedStream: len(x.streams)}
+	p := Path{Sent: x.space.Sent(), Lost: x.lostBytes, UnackedStream: len(x.streams)}
 	if now, at := x.space.Now(), x.space.PlanTime(); at > now {
 		p.Plan = time.Duration(at - now)
 	}
@@ -112,12 +112,7 @@ func (c *Conn) Path() Path {
 	}
 	p.Window, p.InFlight = x.loss.Window(), x.loss.InFlight()
 	p.SmoothedRTT, p.MinRTT = durationOf(x.loss.RTT.Smoothed), durationOf(x.loss.RTT.Min)
-	if p.SmoothedRTT > 0 {
-		p.Rate = uint64(float64(p.Window) / p.SmoothedRTT.Seconds())
-	}
-	if r := x.loss.Rate(); r > 0 && r < p.Rate {
-		p.Rate = r
-	}
+	p.Rate = x.loss.Bandwidth()
 	return p
 }
 

@@ -56,6 +56,8 @@ func (c *conn) record(r *datapath.Record) {
 			c.datagrams.put(datagramKey{r.Upstream, r.UpstreamNumber, f.UpstreamStream}, f.Reason)
 		case f.Reason.Dropped() && s != nil:
 			s.cut(f.Reason)
+		case f.Reason.Dropped() && c.slotOf[f.ClientStream] == f.Slot && c.reserved[f.ClientStream] != nil:
+			c.cutEarly[f.ClientStream] = f.Reason // of another CPU; the record of its opening follows
 		}
 		if r.Reason != datapath.Forwarded || f.Reason != datapath.Forwarded || e == nil {
 			continue
@@ -111,6 +113,10 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 	c.streams[s.id] = s
 	c.taken.put(s.id)
 	c.stats.FastStreams++
+	if r, ok := c.cutEarly[s.id]; ok {
+		delete(c.cutEarly, s.id)
+		s.cut(r)
+	}
 	c.b.wake() // the pool
 	return s
 }

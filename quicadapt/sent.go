@@ -60,6 +60,7 @@ func (c *conn) OnLost(p *sentPacket) {
 		return
 	}
 	c.stats.LostPackets++
+	c.lostBytes += uint64(p.Size)
 	if !p.Carried.probed {
 		c.again(p)
 	}

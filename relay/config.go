@@ -35,7 +35,7 @@ type Config struct {
 	// PriorityCID takes the priority of each packet from the last byte of its connection ID, and writes it there, with
 	// peers that do so too; others are served as without. See quicadapt.Config. Default: off.
 	PriorityCID bool
-	// Congestion names what controls how much the datapath may send to a subscriber; see quicadapt.Config. Default: newreno.
+	// Congestion names what controls how much the datapath may send to a subscriber; see quicadapt.Config. Default: scream.
 	Congestion string
 	// Drafts are the MoQ drafts to speak; default 16 and 14.
 	Drafts []int

@@ -82,7 +82,7 @@ func (o *overload) decodable(frames uint64) (n int) {
 // audio and key frames survive, a frame that was dropped stalls none, and control messages pass.
 func TestOverload(t *testing.T) {
 	run := func(t *testing.T, name string) (decodable int) {
-		cfg := relay.Config{Congestion: "scream", Heuristic: func() heuristic.Heuristic {
+		cfg := relay.Config{Heuristic: func() heuristic.Heuristic {
 			h, err := heuristic.New(name)
 			must(t, err)
 			return h

@@ -139,6 +139,9 @@ type counts struct {
 }
 
 func (c *counts) add(name string, n uint64) {
+	if n == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {

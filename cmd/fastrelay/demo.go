@@ -30,7 +30,7 @@ type demoCmd struct {
 	Duration    time.Duration `help:"Send only the first part of the clip."`
 	Layout      string        `default:"per-frame" enum:"per-frame,per-layer" help:"One stream for each frame (per-frame), or for each layer of a group (per-layer)."`
 	Cipher      string        `default:"" enum:",aead,null" help:"Packet protection of the fast run: aead or null (labs alone). Default: null with ebpf, which can do nothing else yet, and aead otherwise."`
-	Congestion  string        `default:"newreno" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum} (default: ${default})."`
+	Congestion  string        `default:"scream" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum} (default: ${default})."`
 	Loss        float64       `default:"0" help:"Share of packets to lose at random between relay and subscribers, in each direction: 0 to 0.5 (default: ${default})."`
 	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
 	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`

@@ -23,7 +23,7 @@ type relayCmd struct {
 	upstreamFlags `group:"Upstream relay"`
 	Cipher        string        `default:"aead" enum:"aead,null" help:"Packet protection: aead, or null, which leaves packets on the wire unprotected, for labs alone; all parties must use the same (default: ${default})."`
 	PriorityCID   bool          `name:"priority-cid" help:"Take the priority of each packet from its connection ID, and write it there, with publishers, subscribers and relays that have this option too; others are served as without."`
-	Congestion    string        `default:"newreno" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum}; scream is for live media (default: ${default}). What userspace sends is quic-go's to control."`
+	Congestion    string        `default:"scream" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum} (default: ${default}). What userspace sends is quic-go's to control."`
 	Cert          string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with the certificate. Default: a new self-signed one."`
 	Key           string        `type:"existingfile" placeholder:"FILE" and:"cert" help:"PEM file with its key."`
 	WriteCert     string        `placeholder:"FILE" help:"Write the certificate to a file, for the clients' --ca."`

@@ -270,6 +270,9 @@ func (b *BBR) checkDrainDone(rs *bbrSample) {
 // Window implements Controller.
 func (b *BBR) Window() uint64 { return b.window }
 
+// Bandwidth implements Estimator.
+func (b *BBR) Bandwidth() uint64 { return uint64(b.bw) }
+
 // Rate implements Controller. Before the first sample it is that of the initial window (5.6.2).
 func (b *BBR) Rate(smoothed int64) uint64 {
 	if smoothed <= 0 {

@@ -39,6 +39,12 @@ type Sample struct {
 	InFlight uint64
 }
 
+// Estimator is a Controller that knows how many bytes per second the path carries. What it sends at differs from that on purpose, to probe.
+type Estimator interface {
+	// Bandwidth returns 0 as long as nothing is known.
+	Bandwidth() uint64
+}
+
 // Controller is a congestion control algorithm for one path. It is not safe for concurrent use.
 type Controller interface {
 	// OnSent is called when a packet becomes known as sent; inFlight includes it.

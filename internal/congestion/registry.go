@@ -19,7 +19,7 @@ var makers = map[string]Maker{
 
 // Default is the name of the controller where none is asked for, Live of the one that is meant for live media.
 const (
-	Default = "newreno"
+	Default = Live
 	Live    = "scream"
 )
 

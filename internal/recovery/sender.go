@@ -240,6 +240,24 @@ func (s *Sender[T]) Limit() uint64 { return uint64(max(s.left+int64(s.cc.Window(
 // Rate returns the pacing rate in bytes per second, 0 for none.
 func (s *Sender[T]) Rate() uint64 { return s.cc.Rate(s.RTT.Smoothed) }
 
+// Bandwidth returns how many bytes per second the path is taken to carry, 0 if unknown: what the controller knows of it, or a window per
+// round trip, or the rate that is sent at if that is less.
+func (s *Sender[T]) Bandwidth() uint64 {
+	if e, ok := s.cc.(congestion.Estimator); ok {
+		if b := e.Bandwidth(); b > 0 {
+			return b
+		}
+	}
+	if s.RTT.Smoothed <= 0 {
+		return 0
+	}
+	b := uint64(float64(s.cc.Window()) * 1e9 / float64(s.RTT.Smoothed))
+	if r := s.Rate(); r > 0 {
+		b = min(b, r)
+	}
+	return b
+}
+
 // Window returns the congestion window in bytes.
 func (s *Sender[T]) Window() uint64 { return s.cc.Window() }
 

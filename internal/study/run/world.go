@@ -184,13 +184,7 @@ func (c *client) decide() {
 	v.Now = c.w.since()
 	v.Window, v.InFlight = c.loss.Window(), c.loss.InFlight()
 	v.SmoothedRTT, v.MinRTT = time.Duration(c.loss.RTT.Smoothed), time.Duration(c.loss.RTT.Min)
-	v.Rate = 0
-	if v.SmoothedRTT > 0 {
-		v.Rate = uint64(float64(v.Window) * 1e9 / float64(v.SmoothedRTT))
-		if r := c.loss.Rate(); r > 0 {
-			v.Rate = min(v.Rate, r)
-		}
-	}
+	v.Rate = c.loss.Bandwidth()
 	v.Sent, c.sentBefore = c.stats.bytes-c.sentBefore, c.stats.bytes
 	v.Lost, c.lostBefore = c.lostBytes-c.lostBefore, c.lostBytes
 	v.Backlog = c.held

@@ -163,7 +163,10 @@ priority = 3
 		t.Errorf("importance %d", got)
 	}
 	r, err := w.result()
-	if err != nil || r.Fairness > 0.95 || r.Fairness < 0.5 {
-		t.Errorf("fairness %v: %v", r.Fairness, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Fairness > 0.95 || r.Fairness < 0.5 {
+		t.Errorf("fairness %v", r.Fairness)
 	}
 }

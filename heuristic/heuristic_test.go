@@ -79,3 +79,61 @@ func TestMeterDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// allReasons are those of package datapath.
+var allReasons = func() (all []datapath.Reason) {
+	for r := range datapath.Reason(datapath.ReasonCount) {
+		all = append(all, r)
+	}
+	return all
+}()
+
+// TestMeterGroups: when groups begin, how long they are, and what was dropped of the last one.
+func TestMeterGroups(t *testing.T) {
+	var m Meter
+	var v View
+	offer := func(at time.Duration, group, stream uint64, n int, r datapath.Reason) {
+		v.Now = at * time.Millisecond
+		m.Offer(v.Now, 5, group, stream, n, r)
+	}
+	see := func() Class {
+		m.View(&v)
+		return v.Classes[0]
+	}
+	offer(100, 7, 1, 10, datapath.ReasonDropReserve)
+	offer(130, 7, 1, 10, datapath.ReasonDropStream)
+	if c := see(); c.Begun != 100*time.Millisecond || c.Period != 0 || c.Shed != 1 || c.Streams != 1 || c.Span != 30*time.Millisecond {
+		t.Errorf("in the first group: %+v", c)
+	}
+	offer(1100, 8, 2, 10, 0)
+	offer(1110, 7, 1, 10, 0) // of the group before, late
+	offer(1200, 8, 3, 5, 0)
+	if c := see(); c.Begun != 1100*time.Millisecond || c.Period != time.Second || c.Deviation != 0 || c.Shed != 0 || c.Streams != 2 || c.Group != 20 {
+		t.Errorf("in the second group: %+v", c)
+	}
+	offer(2500, 9, 4, 10, 0)
+	if c := see(); c.Period != 1100*time.Millisecond || c.Deviation != 100*time.Millisecond {
+		t.Errorf("after a longer group: %+v", c)
+	}
+	offer(20_000, 1, 5, 1, 0) // the publisher begins anew
+	if c := see(); c.Begun != 20*time.Second || c.Period != 1100*time.Millisecond || c.Streams != 1 || c.Group != 1 || c.Peak != 1 {
+		t.Errorf("long after: %+v", c)
+	}
+}
+
+// TestMeterIsBounded: importances beyond what it can tell apart are counted with their neighbours.
+func TestMeterIsBounded(t *testing.T) {
+	var m Meter
+	var v View
+	for i := range uint16(1000) {
+		m.Offer(time.Second, i*7, 0, uint64(i), 1, 0)
+	}
+	m.View(&v)
+	var sum uint64
+	for _, c := range v.Classes {
+		sum += c.Offered.Streams
+	}
+	if len(v.Classes) != MaxClasses || sum != 1000 {
+		t.Errorf("%d classes with %d streams, want %d with 1000", len(v.Classes), sum, MaxClasses)
+	}
+}

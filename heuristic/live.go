@@ -38,18 +38,19 @@ func (l *Live) Name() string { return "live" }
 func (l *Live) Policy(v *View) datapath.Policy {
 	limit := liveLimit
 	if v.Timeout > 0 { // what is admitted still has to cross the network
-		limit = max(min(limit, v.Timeout*9/10-v.SmoothedRTT), v.Timeout/4)
+		timeout := min(v.Timeout, maxQueue)
+		limit = max(min(limit, timeout*9/10-v.SmoothedRTT), timeout/4)
 	}
 	p, ok := l.plan.Plan(v, limit)
 	if !ok || len(v.Classes) == 0 {
 		return datapath.Policy{}
 	}
-	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true}
+	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
 	least := o.full
 	for _, c := range bands(v) {
 		b := datapath.Band{UpTo: c.Importance}
 		if v.Timeout == 0 {
-			b.MaxAge = liveLimit + c.Span
+			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
 		}
 		least = max(min(least, o.depth(&c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
@@ -64,6 +65,7 @@ type outlook struct {
 	now, limit time.Duration
 	rate       float64 // of the path
 	full       float64 // bytes that it carries in limit
+	idle       bool    // it could carry more now
 	top        bool    // nothing has come yet that may not overflow
 	largest    uint64  // bytes of a key frame
 
@@ -72,12 +74,11 @@ type outlook struct {
 	heads  float64 // rate of what begins groups
 
 	// Of the track that the class is of, or may be.
-	group         *Class        // tells when groups begin
-	headed, based bool          // there were key frames; there was a layer
-	chained       bool          // there were reference frames
-	tight         bool          // they alone are too much
-	before        float64       // how much may wait for them
-	period        time.Duration // of group
+	group         *Class  // tells when groups begin
+	headed, based bool    // there were key frames; there was a layer
+	chained       bool    // there were reference frames
+	tight         bool    // they alone are too much
+	before        float64 // how much may wait for them
 }
 
 // depth returns how many bytes may wait when a stream of the class is admitted, and completes its band.
@@ -85,7 +86,11 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 	rate := float64(c.Rate)
 	switch {
 	case c.lasting():
-		fits := o.steady+o.heads+rate <= o.rate
+		carries := o.rate
+		if o.idle { // a window that is not used does not grow, so what the path carries has to be tried
+			carries *= 1.5
+		}
+		share := (carries - o.steady - o.heads) / max(rate, 1)
 		o.steady += rate
 		if !o.based && !o.chained {
 			o.based, b.Overflow = true, o.top
@@ -93,13 +98,18 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 			return o.full
 		}
 		o.top = false
-		if fits {
+		if share >= 1 {
+			return o.full / 2
+		}
+		// Of one that does not fit the beginning does.
+		if part := time.Duration(share * float64(c.Period)); part > liveReopen {
+			b.MaxAge = part
 			return o.full / 2
 		}
 		return 0
 	case c.single():
 		if o.chained || o.based { // another track's
-			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, largest: o.largest, steady: o.steady + o.heads}
+			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, idle: o.idle, largest: o.largest, steady: o.steady + o.heads}
 		}
 		o.headed = true
 		if c.grouped() {
@@ -114,7 +124,7 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 		o.largest = max(o.largest, min(c.Peak, maxRate))
 		b.Overflow = o.top
 		return room
-	case !o.headed && !o.based && c.even():
+	case c.even() && !o.follows(c):
 		o.steady += rate
 		b.Overflow = o.top
 		return o.full
@@ -135,7 +145,7 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 		}
 		o.before = o.room(rest)
 		o.steady += rate
-		o.tight = o.steady > o.rate && period <= o.limit
+		o.tight = o.steady > o.rate && period <= o.limit*3/4
 		return o.before
 	}
 	room := o.room(rest)
@@ -149,6 +159,14 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 	return room
 }
 
+// follows says whether the class may be what follows in the groups that were begun: as far as is known, its groups come as often.
+func (o *outlook) follows(c *Class) bool {
+	if o.group != nil {
+		return (c.Period - o.group.Period).Abs() <= o.group.Period/4+o.group.Deviation
+	}
+	return o.headed && (c.grouped() || c.Period == 0) || o.based || o.chained
+}
+
 // room returns how many bytes may wait to be sent within d, behind all that is more important.
 func (o *outlook) room(d time.Duration) float64 {
 	return max(o.rate-o.steady, 0) * min(max(d, 0), o.limit).Seconds()
@@ -160,8 +178,12 @@ func (c *Class) grouped() bool { return c.Period > 2*liveReopen }
 // lasting says whether streams of the class go on for much of their group.
 func (c *Class) lasting() bool { return c.grouped() && c.Span > c.Period/3 }
 
-// single says whether a group has one stream of the class. So it is in the first group, for all that is known.
-func (c *Class) single() bool { return c.Streams == 1 && (c.grouped() || c.Period == 0) }
+// single says whether a group has one stream of the class. So it is in the first group, for all that is known; but what is small may
+// well be a catalog then.
+func (c *Class) single() bool {
+	const small = 4 << 10
+	return c.Streams == 1 && (c.grouped() || c.Period == 0 && c.Peak > small)
+}
 
 // even says whether streams of the class are of about the same size, as audio frames.
 func (c *Class) even() bool { return c.Peak*c.Streams <= 3*c.Group }

@@ -23,7 +23,7 @@ const (
 type Meter struct {
 	classes []class // by importance
 	streams [meterStreams]meterStream
-	next    int // place of the next new stream
+	next    uint // place of the next new stream
 	last    time.Duration
 	view    []Class
 }
@@ -101,8 +101,8 @@ func (m *Meter) class(now time.Duration, importance uint16) *class {
 
 // stream returns what is known of a stream. Most frames are of one of the newest.
 func (m *Meter) stream(id uint64) *meterStream {
-	for i := range meterStreams {
-		if s := &m.streams[(m.next-1-i+2*meterStreams)%meterStreams]; s.known && s.id == id {
+	for i := range uint(meterStreams) {
+		if s := &m.streams[(m.next-1-i)%meterStreams]; s.known && s.id == id {
 			return s
 		}
 	}
@@ -173,9 +173,9 @@ func (d *decayingMax) raise(now time.Duration, x uint64) {
 
 func (d *decayingMax) turn(now time.Duration) {
 	const window = meterForget / 2
-	switch w := now / window; {
-	case w == d.window:
-	case w == d.window+1:
+	switch w := now / window; w {
+	case d.window:
+	case d.window + 1:
 		d.window, d.past, d.now = w, d.now, 0
 	default:
 		d.window, d.past, d.now = w, 0, 0

@@ -12,7 +12,7 @@ const (
 	// minBurst lets a few packets pass on the slowest path.
 	minBurst = 8 << 10
 	// maxRate is more than any path carries; it keeps what is computed from a rate within datapath.Policy's bounds.
-	maxRate = 100e9
+	maxRate = 10e9
 	// maxQueue bounds what may wait, whatever a heuristic asks for.
 	maxQueue = 10 * time.Second
 	// rateTime is over what time rates are averaged: a congestion window breathes, and what was dropped for it does not come back.

@@ -25,21 +25,21 @@ func (d *PriorityDrop) Name() string { return "ppd" }
 
 func (d *PriorityDrop) Policy(v *View) datapath.Policy {
 	const least, most = 200 * time.Millisecond, 2 * time.Second
-	window := or(d.Window, defaultQueue)
+	window, early := or(d.Window, defaultQueue), 2*Interval
 	if c := slowest(v); d.Window == 0 && c != nil && c.Period >= least && c.Period <= most {
 		if c.Begun != d.group {
 			d.began, d.group = c.Begun, c.Begun
 		}
-		window = c.Period
+		window, early = c.Period, early+2*c.Deviation
 	}
 	if v.Now-d.began >= window {
 		d.began = v.Now
 	}
 	left := window - (v.Now - d.began)
-	if left < 2*Interval { // until there is another policy this one is that of streams of the next window too
+	if left < early { // the next window may begin before there is another policy
 		left += window
 	}
-	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: left}}}
+	return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: max(left, Interval)}}}
 }
 
 // slowest returns the class with one stream in a group that has the longest groups: key frames, or layers.

@@ -62,10 +62,9 @@ func TestLayers(t *testing.T) {
 	streams := map[int32]bool{}
 	for i, o := range video {
 		streams[o.stream] = true
-		needs, layer, class := -1, 0, Reference
+		needs, layer, class := i-4, 0, Reference
 		switch i % 4 {
 		case 0:
-			needs = i - 4
 		case 2:
 			needs, layer = i-2, 1
 		default:
@@ -163,7 +162,10 @@ priority = 3
 		t.Errorf("importance %d", got)
 	}
 	r, err := w.result()
-	if err != nil || r.Fairness > 0.95 || r.Fairness < 0.5 {
-		t.Errorf("fairness %v: %v", r.Fairness, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Fairness > 0.95 || r.Fairness < 0.5 {
+		t.Errorf("fairness %v", r.Fairness)
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // TestShipped: the shipped scenarios are there, are of the promised length, and say what they are for.
@@ -140,6 +143,29 @@ func TestBad(t *testing.T) {
 	}
 	if _, err := Parse("my.toml", `duration = "10s"`+"\n[media]\nbitrate = \"1Mbit\"\n"); err == nil || !strings.Contains(err.Error(), "link: there is none") {
 		t.Errorf("without a link: %v", err)
+	}
+}
+
+// TestDocumented: the example of docs/study.md is a scenario, and names each key but those of files and layers.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/study.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "```toml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	if _, err := Parse("docs.toml", text); err != nil {
+		t.Error(err)
+	}
+	for _, table := range []toml.Key{{}, {"media"}, {"link"}, {"subscribers"}, {"link", "trace"}} {
+		for _, key := range allowed(table) {
+			if !regexp.MustCompile("(^|[^a-z_])" + key + "([^a-z_]|$)").MatchString(string(b)) {
+				t.Errorf("docs/study.md does not name %v.%s", table, key)
+			}
+		}
 	}
 }
 

@@ -30,7 +30,9 @@ func FuzzSession(f *testing.F) {
 	message := func(script []byte, msgType byte, payload ...byte) []byte {
 		return append(append(script, stepMessage, byte(len(payload)+1), msgType), payload...)
 	}
-	stream := func(script []byte, kind byte, b ...byte) []byte { return append(append(script, kind, byte(len(b))), b...) }
+	stream := func(script []byte, kind byte, b ...byte) []byte {
+		return append(append(script, kind, byte(len(b))), b...)
+	}
 	for _, draft := range []byte{0, 1} {
 		f.Add(message(message([]byte{draft}, wire.MsgSubscribeOK, 1, 9, 0, 1, 0, 0), wire.MsgPublishDone, 1, 2, 0, 0))
 		f.Add(stream(message([]byte{draft}, wire.MsgFetchOK, 3, 1, 0, 9, 9, 0, 0), stepFetch, 7, 1, 2, 9, 0, 3, 'a', 'b', 'c', 7, 1, 3, 9, 0, 1, 'd'))

@@ -57,6 +57,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	startClock()
 	return &world{t: t, net: netsim.New(1, nil), down: netsim.Shape{Delay: delay}}
 }
 
@@ -77,7 +78,6 @@ func inWorld(t *testing.T, cfg relay.Config, test func(*world)) {
 	t.Helper()
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
-		startClock()
 		w := newWorld(t)
 		var pc net.PacketConn
 		pc, w.addr = w.host()

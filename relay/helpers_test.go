@@ -38,7 +38,7 @@ var processStart = time.Now().Round(0)
 
 // startClock moves virtual time, which begins in the year 2000, past the start of the process. quic-go counts time from there, and
 // takes 0 for none: before it, a probe of a path counts as sent in the future, and the loss timer of its connection fires for ever.
-func startClock() { time.Sleep(time.Until(processStart.Add(time.Second))) }
+func startClock() { time.Sleep(time.Until(processStart)) }
 
 // world is a relay in a simulated network with a one-way delay of 5 ms, in virtual time.
 type world struct {

@@ -37,8 +37,10 @@ func (p *peer) answered() {
 	if p.early.asking--; p.early.asking > 0 {
 		return
 	}
-	p.relay.counts.add("unknown_alias", uint64(len(p.early.held)))
-	p.early.held = nil
+	if n := len(p.early.held); n > 0 {
+		p.relay.counts.add("unknown_alias", uint64(n))
+		p.early.held = nil
+	}
 }
 
 // trackOrHold returns the track of a datagram. Without one it holds the datagram or drops it.

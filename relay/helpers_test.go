@@ -34,6 +34,12 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 	return c
 })
 
+var processStart = time.Now().Round(0)
+
+// startClock moves virtual time, which begins in the year 2000, past the start of the process. quic-go counts time from there, and
+// takes 0 for none: before it, a probe of a path counts as sent in the future, and the loss timer of its connection fires for ever.
+func startClock() { time.Sleep(time.Until(processStart)) }
+
 // world is a relay in a simulated network with a one-way delay of 5 ms, in virtual time.
 type world struct {
 	t     *testing.T
@@ -51,6 +57,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	startClock()
 	return &world{t: t, net: netsim.New(1, nil), down: netsim.Shape{Delay: delay}}
 }
 

@@ -5,7 +5,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_VERSION := v2.13.0
 FUZZTIME ?= 30s
 
-.PHONY: help build demo test test-race test-scenarios test-nightly test-kernel test-kernels soak diff generate verify-generated lint fuzz bench clean
+.PHONY: help build demo study test test-race test-scenarios test-nightly test-kernel test-kernels soak diff generate verify-generated lint fuzz bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ build: ## build ./fastrelay
 
 demo: build ## a video through the relay, with the fast path and without; results in out/ (as root: in the kernel)
 	./fastrelay demo --out out
+
+study: build ## drop heuristics compared over simulated bottlenecks; out/study/report.html
+	./fastrelay study
 
 test: ## all tests that need no root: properties first, then the rest
 	$(GO) test ./props ./datapath/... ./internal/wire/...

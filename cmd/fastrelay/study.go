@@ -21,7 +21,7 @@ type studyCmd struct {
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
 	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of standing queues cubic too."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
-	Out        string   `default:"study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
+	Out        string   `default:"out/study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`
 	Traces     string   `default:"first" enum:"first,all,none" help:"Runs of which a pcap and a qlog are written: the first seed of each row, all, or none (default: ${default})."`
 }

@@ -196,6 +196,9 @@ func (b *BBR) OnAck(now int64, s Sample) {
 	rs.volume = float64(s.Total - min(s.Newest.Delivered, s.Total))
 	rs.lost = float64(s.Lost - min(s.Newest.Lost, s.Lost))
 
+	if b.pacing == 0 && s.Smoothed > 0 {
+		b.pacing = b.initialRate(s.Smoothed) // Startup does not get slower than this
+	}
 	b.updateLatestDeliverySignals(rs)
 	b.updateCongestionSignals(rs)
 	b.updateACKAggregation(rs)
@@ -274,7 +277,7 @@ func (b *BBR) Rate(smoothed int64) uint64 {
 	}
 	rate := b.pacing
 	if rate == 0 {
-		rate = bbrStartupPacingGain * float64(b.window) * 1e9 / float64(smoothed)
+		rate = b.initialRate(smoothed)
 	}
 	return uint64(min(max(rate, 1), math.MaxInt64))
 }

@@ -226,10 +226,40 @@ func TestBBRRate(t *testing.T) {
 	if got := b.Rate(100e6); got != 332_400 {
 		t.Errorf("rate %d, want 332400", got)
 	}
+	b.OnAck(1e9, Sample{RTT: 100e6, Smoothed: 100e6, Delivered: mss, Total: mss, Rate: 12_000, AppLimited: true, Newest: Packet{AppLimited: true}})
+	if got := b.Rate(100e6); got != 332_400 {
+		t.Errorf("rate %d after an application that sends little, want 332400 as before", got)
+	}
 	b = bbrIn(bbrUp)
 	b.pacingGain = bbrUpPacingGain
 	b.setPacingRate(b.pacingGain)
 	if got := b.Rate(100e6); got != 1_237_500 {
 		t.Errorf("rate %d, want 1237500", got)
+	}
+}
+
+// TestBBRProbeRTTRates: rates of ProbeRTT do not take the model down (section 5.3.4.3).
+func TestBBRProbeRTTRates(t *testing.T) {
+	b := bbrIn(bbrProbeRTT)
+	acked(b, 1e6, Packet{Delivered: b.delivered, InFlight: 50_000})
+	b.bwFilter = [2]float64{}
+	acked(b, 0.1e6, Packet{Delivered: b.delivered, InFlight: 25_000})
+	if b.maxBw != 1e6 {
+		t.Errorf("%v of 1e6", b.maxBw)
+	}
+}
+
+// TestBBRDrainEnds: Drain ends after three rounds though what is in flight does not come down to the BDP (section 5.3.2).
+func TestBBRDrainEnds(t *testing.T) {
+	b := bbrIn(bbrDrain)
+	b.minRTT, b.drainRound = 30e6, b.roundCount
+	for round := 1; round <= 4; round++ {
+		if b.state != bbrDrain {
+			t.Fatalf("%s before round %d", b.State(), round)
+		}
+		acked(b, 1e6, Packet{Delivered: b.delivered, InFlight: 60_000})
+	}
+	if b.state == bbrDrain {
+		t.Error("Drain goes on")
 	}
 }

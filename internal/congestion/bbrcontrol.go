@@ -6,6 +6,11 @@ import "math"
 
 var inf = math.Inf(1)
 
+// initialRate is that of the initial window, as fast as Startup (5.6.2).
+func (b *BBR) initialRate(smoothed int64) float64 {
+	return bbrStartupPacingGain * float64(b.initial()) * 1e9 / float64(smoothed)
+}
+
 // setPacingRate sends at a gain times the bandwidth, less a margin; in Startup it does not get slower (5.6.2).
 func (b *BBR) setPacingRate(gain float64) {
 	rate := gain * b.bw * (1 - bbrPacingMargin)

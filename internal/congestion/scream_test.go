@@ -109,6 +109,11 @@ func TestScreamLoss(t *testing.T) {
 	if c.Window() != w {
 		t.Errorf("fast increase goes on with a queue: %d after %d", c.Window(), w)
 	}
+	c.OnPersistentCongestion(c.now)
+	c.ack(140*ms, 0)
+	if c.Base() != 140*ms {
+		t.Errorf("after persistent congestion the path is taken for one of %d ms", c.Base()/ms)
+	}
 }
 
 // TestScreamUnused: a window of which less than half is used does not grow.
@@ -156,11 +161,11 @@ func TestScreamGapEnds(t *testing.T) {
 	c := screamAt()
 	small := 0
 	for range 20_000 {
-		c.ack(40*ms, 0) // in flight is the window before
+		c.OnAck(c.now, congestion.Sample{RTT: 40 * ms, Smoothed: 40 * ms, InFlight: 1 << 26})
 		if c.Draining() {
 			small++
 		}
-		c.OnAck(c.now, congestion.Sample{RTT: 40 * ms, Smoothed: 40 * ms, InFlight: 1 << 26})
+		c.now += ms
 	}
 	if small < 500 || small > 1000 {
 		t.Errorf("%d of 20000 ms are gaps", small)

@@ -62,20 +62,25 @@ func delays(rows []row, sc *scenario.Scenario) template.HTML {
 	const width, height, left, top, bottom = 620.0, 300.0, 46.0, 26.0, 38.0
 	playout := float64(time.Duration(sc.Playout)) / 1e6
 	x := scale{0, 1.04 * playout, left, width - 12}
-	y := scale{0, 1, height - bottom, top}
+	most := 0.0
+	for i := range rows {
+		_, share := quantile(&rows[i], 100)
+		most = max(most, share)
+	}
+	y := scale{0, above(most), height - bottom, top}
 	s := newSVG(width, height, "Share of the published video by delay")
 	s.text(left, 13, "title", "% of the published video that could be decoded within …")
-	for _, t := range ticks(0, 1, 5) {
+	for _, t := range ticks(0, y.high, 5) {
 		s.line(x.left, y.at(t), x.right, y.at(t), "grid")
-		s.text(x.left-7, y.at(t)+4, "tick end", num(100*t, 0))
+		s.text(x.left-7, y.at(t)+4, "tick end", short(100*t))
 	}
 	for _, t := range ticks(0, x.high, 8) {
 		s.line(x.at(t), y.at(0), x.at(t), y.at(0)+4, "axis")
 		s.text(x.at(t), y.at(0)+17, "tick mid", short(t))
 	}
 	s.text(x.right, height-4, "tick end", "ms from capture")
-	s.line(x.at(playout), y.at(0), x.at(playout), y.at(1), "limit")
-	s.text(x.at(playout)-5, y.at(0)-6, "tick end", "play-out")
+	s.line(x.at(playout), y.at(0), x.at(playout), top, "limit")
+	s.text(x.right, top-13, "tick end", "play-out")
 	for i := range rows {
 		var path strings.Builder
 		for q := range 101 {
@@ -92,6 +97,16 @@ func delays(rows []row, sc *scenario.Scenario) template.HTML {
 		s.f(`<path d="%s" class="curve s%d"><title>%s</title></path>`, path.String(), rows[i].Color, template.HTMLEscapeString(rows[i].Name))
 	}
 	return drawn(s)
+}
+
+// above returns the end of an axis for shares up to v.
+func above(v float64) float64 {
+	for _, end := range []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8} {
+		if v <= end {
+			return end
+		}
+	}
+	return 1
 }
 
 // quantile returns the delay within which q % of the decodable video came, and what share of all video that is; means over seeds.

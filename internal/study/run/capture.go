@@ -60,7 +60,11 @@ func (t *Trace) capturePacket(c *client, number uint64, size int, kind recovery.
 	default:
 		b = wire.AppendPing(b)
 	}
-	if pad := size - headers - len(b); pad > 0 {
+	streams := x.n > 0
+	for _, f := range x.pieces[:x.n] {
+		streams = streams && f >= 0
+	}
+	if pad := size - headers - len(b); pad > 0 && !streams { // the size of anything else is an upper bound
 		b = wire.AppendPadding(b, pad)
 	}
 	t.frames = b

@@ -66,7 +66,7 @@ func (l *link) serve(from int64, size float64) int64 {
 			l.step++
 		}
 		if l.period > 0 && l.round+l.period <= from {
-			l.round, l.step = l.round+l.period, 0
+			l.round, l.step = from-(from-l.round)%l.period, 0
 			continue
 		}
 		until := int64(1 << 62)

@@ -33,9 +33,15 @@ type Result struct {
 	ControlSent   int          `json:"control_sent"`    //
 	ControlInTime int          `json:"control_in_2rtt"` // within two smoothed round trips
 
-	Packets, Forwarded, Repairs, Lost, Spurious, Probes uint64
-	QueueDrops, LinkLosses                              uint64
-	Policies                                            int
+	Packets    uint64 `json:"packets"`
+	Forwarded  uint64 `json:"forwarded"` // of them, by the datapath
+	Repairs    uint64 `json:"repairs"`   // by userspace, for what was held or lost
+	Lost       uint64 `json:"lost"`      // found lost
+	Spurious   uint64 `json:"spurious"`  // of them, acknowledged after all
+	Probes     uint64 `json:"probes"`
+	QueueDrops uint64 `json:"queue_drops"`
+	LinkLosses uint64 `json:"link_losses"`
+	Policies   int    `json:"policies"`
 
 	// Refused is how many subscribers' heuristics were replaced by the default, because of a policy that is none, Refusal why the first was.
 	Refused int    `json:"refused,omitempty"`

@@ -28,6 +28,7 @@ type Trace struct {
 	acks    uint64 // packets of the subscriber
 	last    datapath.Policy
 	told    bool // there was a policy
+	metric  [7]uint64
 }
 
 // traceStart is when runs begin by the clocks of their traces.
@@ -91,8 +92,14 @@ func (t *Trace) field(name string, v uint64) {
 	t.line = strconv.AppendUint(t.line, v, 10)
 }
 
+// appendMilliseconds appends a time to the microsecond.
 func appendMilliseconds(b []byte, ns int64) []byte {
-	return strconv.AppendFloat(b, float64(ns)/1e6, 'f', -1, 64)
+	us := ns / 1000
+	b = strconv.AppendInt(b, us/1000, 10)
+	if us %= 1000; us > 0 {
+		b = append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+	}
+	return b
 }
 
 // header appends a packet's header and size.
@@ -185,26 +192,41 @@ func (t *Trace) lost(c *client, p *recovery.Packet[contents]) {
 	t.end()
 }
 
-// metrics is told after each ACK.
+// metrics is told after each ACK. What has not changed is left out, as qlog allows.
 func (t *Trace) metrics(c *client) {
 	rtt := &c.loss.RTT
+	values := [...]struct {
+		name  string
+		value uint64
+		time  bool
+	}{
+		{"min_rtt", uint64(rtt.Min), true}, {"smoothed_rtt", uint64(rtt.Smoothed), true}, {"latest_rtt", uint64(rtt.Latest), true},
+		{"rtt_variance", uint64(rtt.Var), true}, {"congestion_window", c.loss.Window(), false}, {"bytes_in_flight", c.loss.InFlight(), false},
+		{"pacing_rate", 8 * c.loss.Rate(), false},
+	}
 	t.event(c.w.now, "recovery:metrics_updated")
-	for i, v := range [...]struct {
-		name string
-		ns   int64
-	}{{"min_rtt", rtt.Min}, {"smoothed_rtt", rtt.Smoothed}, {"latest_rtt", rtt.Latest}, {"rtt_variance", rtt.Var}} {
-		if i > 0 {
+	first := true
+	for i, v := range values {
+		if t.metric[i] == v.value {
+			continue
+		}
+		t.metric[i] = v.value
+		if !first {
 			t.line = append(t.line, ',')
 		}
+		first = false
 		t.line = append(t.line, '"')
 		t.line = append(t.line, v.name...)
 		t.line = append(t.line, "\":"...)
-		t.line = appendMilliseconds(t.line, v.ns)
+		if v.time {
+			t.line = appendMilliseconds(t.line, int64(v.value))
+		} else {
+			t.line = strconv.AppendUint(t.line, v.value, 10)
+		}
 	}
-	t.field("congestion_window", c.loss.Window())
-	t.field("bytes_in_flight", c.loss.InFlight())
-	t.field("pacing_rate", 8*c.loss.Rate())
-	t.end()
+	if !first {
+		t.end()
+	}
 }
 
 // policy is told of each policy, and writes those that are new.

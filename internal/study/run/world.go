@@ -136,8 +136,9 @@ func (w *world) step(e event) error {
 			c.onTimer()
 		}
 	case evPolicy:
-		c := w.clients[e.who]
-		c.decide()
+		if err := w.clients[e.who].decide(); err != nil {
+			return fmt.Errorf("subscriber %d at %v: %w", e.who, w.since(), err)
+		}
 		w.agenda.add(w.now+int64(heuristic.Interval), evPolicy, e.who, 0)
 	case evControl:
 		w.control(w.clients[e.who])
@@ -179,7 +180,7 @@ func (w *world) control(c *client) {
 }
 
 // decide asks the heuristic for a policy.
-func (c *client) decide() {
+func (c *client) decide() error {
 	v := &c.view
 	v.Now = c.w.since()
 	v.Window, v.InFlight = c.loss.Window(), c.loss.InFlight()
@@ -200,12 +201,13 @@ func (c *client) decide() {
 	p := c.heuristic.Policy(v)
 	c.policies++
 	if err := c.space.SetPolicy(&p); err != nil {
-		panic(err) // a Guard's policies are valid
+		return err // not with what comes from a Guard
 	}
 	c.policy = p
 	if c.w.tracer != nil && c.index == 0 {
 		c.w.tracer.policy(c)
 	}
+	return nil
 }
 
 // trace tells of a stream that was dropped or reset.

@@ -169,7 +169,7 @@ func (c *check) link(i int) {
 		if !reflect.ValueOf(l.Trace).IsZero() {
 			c.fail(i, "link.trace.kind", "it is missing; allowed are steps, sawtooth, cellular and file")
 		}
-		c.within(i, "link.rate", float64(l.Rate), 1e3, maxRate)
+		c.within(i, "link.rate", float64(l.Rate), float64(minRate), maxRate)
 		return
 	}
 	if l.Rate != 0 {
@@ -232,21 +232,40 @@ func (c *check) steps(i int, key string, t *Trace) {
 		c.fail(i, key, "the first step must be at 0s")
 		return
 	}
-	most := Rate(0)
-	for j, s := range t.Steps {
-		most = max(most, s.Rate)
-		if j > 0 && s.At <= t.Steps[j-1].At {
-			c.fail(i, key, "the step at %v comes after that at %v; allowed are steps in the order of time", s.At, t.Steps[j-1].At)
+	last := t.Steps[len(t.Steps)-1]
+	for j, s := range t.Steps[1:] {
+		if s.At <= t.Steps[j].At {
+			c.fail(i, key, "the step at %v comes after that at %v; allowed are steps in the order of time", s.At, t.Steps[j].At)
+			return
 		}
 	}
-	last := t.Steps[len(t.Steps)-1]
-	if most < 1e3 || t.Repeat == 0 && last.Rate < 1e3 {
-		c.fail(i, key, "nothing passes in the end; allowed are rates of 1kbit and more at the end, or somewhere with repeat")
+	if t.Repeat == 0 {
+		if last.Rate < minRate {
+			c.fail(i, key, "%v passes in the end; allowed is %v and more, or repeat", last.Rate, minRate)
+		}
+		return
 	}
-	if t.Repeat != 0 && t.Repeat <= last.At {
-		c.fail(i, "link.trace.repeat", "%v is not possible; allowed is what is after the last step, %v", t.Repeat, last.At)
+	if t.Repeat <= last.At || time.Duration(t.Repeat) < minRepeat {
+		c.fail(i, "link.trace.repeat", "%v is not possible; allowed is what is after the last step, %v, and at least %v", t.Repeat, last.At, minRepeat)
+	}
+	mean := 0.0
+	for j, s := range t.Steps {
+		until := t.Repeat
+		if j+1 < len(t.Steps) {
+			until = t.Steps[j+1].At
+		}
+		mean += float64(s.Rate) * float64(until-s.At) / float64(t.Repeat)
+	}
+	if mean < float64(minRate) {
+		c.fail(i, key, "%.0f bit/s pass on average; allowed is %v and more", mean, minRate)
 	}
 }
+
+// minRate is the least rate that a link has in the end, minRepeat the shortest time after which it repeats itself.
+const (
+	minRate   Rate = 1e3
+	minRepeat      = 10 * time.Millisecond
+)
 
 // maxRateFile bounds the lines of a file of rates.
 const maxRateFile = 1 << 20

@@ -4,10 +4,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // TestShipped: the shipped scenarios are there, are of the promised length, and say what they are for.
@@ -118,8 +121,9 @@ func TestBad(t *testing.T) {
 		{"key of another kind", `rate = "2Mbit"`, `trace = { kind = "cellular", middle = "1Mbit", low = "1Mbit", high = "1Mbit", period = "1s" }`, `my.toml:10: link.trace.period: it is not of kind cellular; allowed are middle, low`},
 		{"no steps", `rate = "2Mbit"`, `trace.kind = "steps"`, `my.toml:8: link.trace.steps: the first step must be at 0s`},
 		{"steps out of order", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "0s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.steps: the step at 0s comes after that at 0s; allowed are steps in the order of time`},
-		{"nothing passes in the end", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: nothing passes in the end`},
-		{"repeat", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.repeat: 1s is not possible; allowed is what is after the last step, 1s`},
+		{"nothing passes in the end", `rate = "2Mbit"`, `trace = { kind = "steps", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: 0bit passes in the end; allowed is 1kbit and more, or repeat`},
+		{"repeat", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1s", rate = "2Mbit" }] }`, `my.toml:10: link.trace.repeat: 1s is not possible; allowed is what is after the last step, 1s, and at least 10ms`},
+		{"nothing passes", `rate = "2Mbit"`, `trace = { kind = "steps", repeat = "1s", steps = [{ at = "0s", rate = "1Mbit" }, { at = "1ns", rate = "0bit" }] }`, `my.toml:10: link.trace.steps: 0 bit/s pass on average; allowed is 1kbit and more`},
 		{"high below low", `rate = "2Mbit"`, `trace = { kind = "sawtooth", low = "2Mbit", high = "1Mbit", period = "4s" }`, `my.toml:10: link.trace.high: 1e+06 is not possible; allowed is 2e+06 to 1e+11`},
 		{"missing trace", `rate = "2Mbit"`, `trace = { kind = "file", file = "none.txt" }`, `my.toml:10: link.trace.file: open none.txt: no such file or directory; allowed is a file with lines of a time and a rate`},
 	} {
@@ -139,6 +143,29 @@ func TestBad(t *testing.T) {
 	}
 	if _, err := Parse("my.toml", `duration = "10s"`+"\n[media]\nbitrate = \"1Mbit\"\n"); err == nil || !strings.Contains(err.Error(), "link: there is none") {
 		t.Errorf("without a link: %v", err)
+	}
+}
+
+// TestDocumented: the example of docs/study.md is a scenario, and names each key but those of files and layers.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/study.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "```toml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	if _, err := Parse("docs.toml", text); err != nil {
+		t.Error(err)
+	}
+	for _, table := range []toml.Key{{}, {"media"}, {"link"}, {"subscribers"}, {"link", "trace"}} {
+		for _, key := range allowed(table) {
+			if !regexp.MustCompile("(^|[^a-z_])" + key + "([^a-z_]|$)").MatchString(string(b)) {
+				t.Errorf("docs/study.md does not name %v.%s", table, key)
+			}
+		}
 	}
 }
 

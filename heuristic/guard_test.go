@@ -132,3 +132,17 @@ func TestGuardInline(t *testing.T) {
 		t.Errorf("policy %+v of %q", p, g.Name())
 	}
 }
+
+// TestGuardCopies: a heuristic may use its bands again for the next policy.
+func TestGuardCopies(t *testing.T) {
+	bands := make([]datapath.Band, 1)
+	g := NewGuard(custom(func(v *View) datapath.Policy {
+		bands[0] = datapath.Band{UpTo: datapath.MaxImportance, Drop: float64(v.Rate) / 10}
+		return datapath.Policy{Bands: bands}
+	}), -1, nil)
+	first := g.Policy(&View{Rate: 1})
+	g.Policy(&View{Rate: 2})
+	if first.Bands[0].Drop != 0.1 {
+		t.Errorf("the first policy drops %v after the second was made", first.Bands[0].Drop)
+	}
+}

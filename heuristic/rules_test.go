@@ -64,6 +64,9 @@ func TestPolicies(t *testing.T) {
 		{"budget, half", &Budget{Share: 0.5}, video(60_000), datapath.Policy{Rate: 60_000, Burst: 30_000, Bands: []datapath.Band{
 			{UpTo: audio}, {UpTo: key, Drop: 0.58}, {UpTo: reference, Drop: 0.93}, {UpTo: last, Drop: 0.93}}}},
 
+		{"budget, the last has all that is left", &Budget{Share: 0.8}, video(320_000), datapath.Policy{Rate: 320_000, Burst: 160_000, Bands: []datapath.Band{
+			{UpTo: audio}, {UpTo: key}, {UpTo: reference}, {UpTo: last}}}},
+
 		{"reserve", &Reserve{}, video(200_000), datapath.Policy{Rate: 200_000, Burst: 100_000, Overflow: 50_000, Bands: []datapath.Band{
 			{UpTo: audio, Overflow: true}, {UpTo: key, Reserve: 0}, {UpTo: reference, Reserve: 60_000}, {UpTo: last, Reserve: 71_000}}}},
 		{"reserve, large key frames", &Reserve{}, video(100_000), datapath.Policy{Rate: 100_000, Burst: 50_000, Overflow: 25_000, Bands: []datapath.Band{
@@ -167,7 +170,7 @@ func TestPlanner(t *testing.T) {
 func TestBands(t *testing.T) {
 	v := &View{}
 	for i := range uint16(10) {
-		c := Class{Importance: i, Rate: 100, Peak: uint64(i), Streams: 1, Offered: Count{Bytes: 1}}
+		c := Class{Importance: i, Rate: 100, Peak: uint64(100 - i), Streams: 1, Offered: Count{Bytes: 1}}
 		if i == 4 || i == 5 || i == 8 {
 			c.Rate = 1
 		}
@@ -181,7 +184,7 @@ func TestBands(t *testing.T) {
 	if want := []uint16{0, 1, 2, 3, 5, 6, 8, 9}; !cmp.Equal(ends, want) {
 		t.Errorf("bands end at %v, want %v", ends, want)
 	}
-	if five := got[4]; five.Rate != 2 || five.Peak != 5 || five.Streams != 2 || five.Offered.Bytes != 2 {
+	if five := got[4]; five.Rate != 2 || five.Peak != 96 || five.Streams != 2 || five.Offered.Bytes != 2 {
 		t.Errorf("two classes together are %+v", five)
 	}
 	if len(v.Classes) != 10 || v.Classes[4].Rate != 1 {

@@ -80,7 +80,8 @@ type conn struct {
 	maxStreams           uint64
 	maxDatagram          uint64 // max_datagram_frame_size of the peer
 	streamLimit          uint64
-	maxSize, peerMaxSize int
+	maxSize, peerMaxSize int // of quic-go's and own packets
+	search               sizeSearch
 	ackExponent          uint8
 	ownSent              map[uint64]uint64 // highest offset per stream of quic-go
 	ownData              uint64            // sum of these, of all streams ever
@@ -241,7 +242,7 @@ func (c *conn) protection(k *wire.Keys, secret []byte, generation uint64) datapa
 
 func (c *conn) setMaxSize(n int) {
 	c.maxSize = min(n, c.peerMaxSize, datapath.MaxPacketSize)
-	c.space.SetMaxSize(c.maxSize)
+	c.space.SetMaxSize(c.datapathSize())
 	if c.loss != nil {
 		c.loss.SetDatagramSize(c.maxSize)
 		c.tellBudget()

@@ -90,7 +90,7 @@ func (c *conn) describe() *datapath.Client {
 		secret = c.secretClient
 	}
 	return &datapath.Client{
-		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize, MaxDatagram: c.maxDatagram,
+		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.datapathSize(), MaxDatagram: c.maxDatagram,
 		Protection: c.protection(c.wireOut, secret, c.wireOutGen), PriorityCID: c.marks.Load() && isWildcard(c.dcid),
 	}
 }

@@ -42,6 +42,9 @@ func (c *conn) flush() int64 {
 		packets = append(packets, p)
 	}
 	c.probes = 0
+	if p := c.askSize(now); p != nil {
+		packets = append(packets, p)
+	}
 	c.tellBudget()
 	c.tellWaiting()
 	to := udpAddr(c.remote)

@@ -21,6 +21,10 @@ func (d *demo) plot(r *demoReport) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	title := fmt.Sprintf("Delay through the relay, %d subscribers, MoQ draft %d", d.Subscribers, d.Draft)
+	through := "the relay"
+	if d.Hops > 1 {
+		through = relays(d.Hops)
+	}
+	title := fmt.Sprintf("Delay through %s, %d subscribers, MoQ draft %d", through, d.Subscribers, d.Draft)
 	return path, errors.Join(delayplot.WritePNG(f, title, runs...), f.Close())
 }

@@ -21,6 +21,9 @@ func (d *demo) print(r *demoReport) {
 			run.ObjectsDelivered, run.ObjectsExpected, 100*run.ForwardedShare, run.Delay.P50, run.Delay.P90, run.Delay.P99, run.Delay.Max)
 	}
 	_ = w.Flush() // an error of standard output has no other place to go
+	if r.Hops > 1 {
+		d.printRelays(r)
+	}
 	if f, s := r.RelayDelay.Fast, r.RelayDelay.Slow; f.N > 0 && s.N > 0 && f.P50 > 0 {
 		fmt.Fprintf(out, "\nmedian delay: %.1f µs with the fast path, %.1f µs without: %s\n", f.P50, s.P50, d.app.paint(bold, fmt.Sprintf("%.1f times", s.P50/f.P50)))
 	}
@@ -43,7 +46,9 @@ func (d *demo) print(r *demoReport) {
 	if r.DelayFrom == "socket" && r.Datapath == datapathSim {
 		fmt.Fprintln(out, "the simulator shows that the fast path is right, not how fast it is in the kernel: see fastrelay check")
 	}
-	fmt.Fprintf(out, "\nreasons of the first run: %s\n", describeReasons(r.Reasons))
+	if r.Hops == 1 {
+		fmt.Fprintf(out, "\nreasons of the first run: %s\n", describeReasons(r.Reasons))
+	}
 	fmt.Fprintf(out, "%s: delays of all runs\n", r.Plot)
 	for i := range r.Runs {
 		if n := len(r.Runs[i].Files); n > 0 {
@@ -61,6 +66,19 @@ func (d *demo) print(r *demoReport) {
 	default:
 		fmt.Fprintln(out, d.app.paint(red, "not whole:"), r.problems())
 	}
+}
+
+// printRelays shows what each relay of a row forwarded in the first run.
+func (d *demo) printRelays(r *demoReport) {
+	first := &r.Runs[0]
+	fmt.Fprintln(d.app.out)
+	w := tabwriter.NewWriter(d.app.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "relay, run %s\tpackets forwarded\tbytes\trepairs\treasons\t\n", first.Mode)
+	for i := range first.Relays {
+		hop := &first.Relays[i]
+		fmt.Fprintf(w, "%d\t%d\t%.2f %%\t%d\t%s\t\n", i+1, hop.PacketsForwarded, 100*hop.ForwardedShare, hop.Repairs, describeReasons(hop.Reasons))
+	}
+	_ = w.Flush() // an error of standard output has no other place to go
 }
 
 // printMedia shows what became of the media of each priority.

@@ -11,15 +11,16 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
-
-	"github.com/fastrelay/fastrelay/heuristic"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/congestion"
+	"github.com/fastrelay/fastrelay/internal/lab/netlab"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -65,7 +66,7 @@ func run(args []string, out, errOut io.Writer) int {
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
 		kong.Vars{
-			"version": version(), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
+			"version": version(), "maxhops": strconv.Itoa(netlab.MaxHops), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
 		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +28,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"whole":    checkWhole,
 			"repaired": checkRepaired,
+			"chain":    checkChain,
 		},
 		Condition: func(name string) (bool, error) {
 			switch name {
@@ -93,6 +95,33 @@ func checkRepaired(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if r.RepairsWithinRTT < 0 || r.RepairsWithinRTT > 1 {
 		ts.Fatalf("a share of %v repairs is within 1.5 RTT", r.RepairsWithinRTT)
+	}
+}
+
+// checkChain reads a report of demo --json with relays in a row: chain FILE HOPS. How much of it has to be fast on an idle machine is asserted
+// in virtual time, by relay.TestRelaysInARow.
+func checkChain(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: chain FILE HOPS")
+	}
+	var r demoReport
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &r))
+	hops, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if r.Hops != hops || len(r.Runs) < 2 {
+		ts.Fatalf("%d relays in %d runs, want %d", r.Hops, len(r.Runs), hops)
+	}
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		if len(run.Relays) != hops {
+			ts.Fatalf("run %s tells of %d relays, want %d", run.Mode, len(run.Relays), hops)
+		}
+		for j := range run.Relays {
+			hop := &run.Relays[j]
+			if fast := run.Datapath != datapathNone; fast != (hop.PacketsForwarded > 0) || fast && hop.ForwardedShare < 0.5 || hop.ForwardedShare > 1 {
+				ts.Fatalf("run %s, relay %d: %+v", run.Mode, j+1, hop)
+			}
+		}
 	}
 }
 

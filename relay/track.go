@@ -239,12 +239,10 @@ func (t *track) begin(st *stream) bool {
 	t.seen++
 	t.streams[st] = struct{}{}
 	t.signal()
-	slow := false
 	for _, s := range t.subs {
 		t.attach(s, st, true)
-		slow = slow || s.bound
 	}
-	slow = slow && len(st.fast) == 0
+	slow := t.bound && len(st.fast) == 0 // also with nobody bound yet: who comes while the stream lasts gets it from us
 	t.mu.Unlock()
 	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
 		slow = true

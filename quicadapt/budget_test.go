@@ -185,7 +185,7 @@ func TestRepairsAreNotStarved(t *testing.T) {
 		t.Fatal("a repair waits for the window, which quic-go keeps full")
 	}
 	repair()
-	interval := uint64(50e6 * 1200 / c.loss.Window()) // of packets at a window per RTT
+	interval := 50e6 * 1200 / c.loss.Window() // of packets at a window per RTT
 	if d := c.space.PaceDelay(c.space.Now(), 1200); d > interval {
 		t.Fatalf("a repair waits for %d ns, where a packet takes %d", d, interval)
 	}

@@ -56,7 +56,8 @@ func (g *regulator) run(p *peer, h heuristic.Heuristic) {
 		} else {
 			g.policy.Store(&policy)
 			if record := p.relay.cfg.OnPolicy; record != nil {
-				record(p.conn.RemoteAddr(), p.fast.PolicyVersion(), policy)
+				client, generation, version := p.fast.PolicyInUse()
+				record(client, generation, version, policy)
 			}
 		}
 		select {

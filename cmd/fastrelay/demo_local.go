@@ -120,11 +120,14 @@ func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) e
 	bar := d.app.progress(m.name)
 	defer bar.finish()
 	announced, published := make(chan struct{}), make(chan error, 1)
+	publishing, received := context.WithCancel(ctx)
+	defer received()
 	go func() {
 		conn, err := endpoint.Dial(ctx, dial(0))
 		if err == nil {
-			t.published, err = endpoint.Publish(ctx, conn, endpoint.PublishConfig{
-				Clip: d.clip, StartDelay: d.startDelay(), Limit: d.Duration, Logger: d.app.log.With("party", "publisher"),
+			// It stays until everybody has everything: what it sent last may be lost, or wait long on a machine that is busy.
+			t.published, err = endpoint.Publish(publishing, conn, endpoint.PublishConfig{
+				Clip: d.clip, StartDelay: d.startDelay(), Limit: d.Duration, Linger: d.patience(), Logger: d.app.log.With("party", "publisher"),
 				OnAnnounced: func() { close(announced) },
 			})
 			_ = conn.Close() // nothing more to send
@@ -151,5 +154,6 @@ func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) e
 		cancel()
 		return errors.Join(err, <-published)
 	}
+	received()
 	return <-published
 }

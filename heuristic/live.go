@@ -26,10 +26,11 @@ const (
 // Early in a group much may wait, late in it little, and each group leaves an empty queue to the next one's key frame. The first
 // reference frame that does not fit cuts its group. Frames less important than those go first: the more important takes all of the rate that
 // they may have. Only if a group is short against the subscriber's deadline, and even its reference frames do not all fit, they are
-// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow it.
+// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow
+// it. What still waits when the next key frame comes, and cannot be in time behind it, is given up.
 //
 // What is what is seen from the streams: key frames are one in a group, reference frames several; audio frames are several of about the
-// same size; a stream that lasts is a layer, of which the most important is sent and others only if the path carries all of them. While
+// same size; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
 // groups are not known, or overlap because several tracks have the same importance, they are taken to go on for ever.
 //
 // It is made for live video with audio, whose groups are a few times shorter or longer than the subscriber's deadline.

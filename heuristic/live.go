@@ -12,6 +12,8 @@ const (
 	// liveReopen is how long before the next group is due its first frames are let in already: a policy takes effect some time after it
 	// is made, and a frame that is dropped by the policy of the old group cuts the new one.
 	liveReopen = 3 * Interval
+	// liveAfter is for how long frames are still sent after the next group was due.
+	liveAfter = 2 * Interval
 )
 
 // Live is "live", the default: as many frames that can be decoded as the path carries, key frames and audio first.
@@ -24,10 +26,11 @@ const (
 // Early in a group much may wait, late in it little, and each group leaves an empty queue to the next one's key frame. The first
 // reference frame that does not fit cuts its group. Frames less important than those go first: the more important takes all of the rate that
 // they may have. Only if a group is short against the subscriber's deadline, and even its reference frames do not all fit, they are
-// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow it.
+// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow
+// it. What still waits when the next key frame comes, and cannot be in time behind it, is given up.
 //
 // What is what is seen from the streams: key frames are one in a group, reference frames several; audio frames are several of about the
-// same size; a stream that lasts is a layer, of which the most important is sent and others only if the path carries all of them. While
+// same size; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
 // groups are not known, or overlap because several tracks have the same importance, they are taken to go on for ever.
 //
 // It is made for live video with audio, whose groups are a few times shorter or longer than the subscriber's deadline.
@@ -45,7 +48,7 @@ func (l *Live) Policy(v *View) datapath.Policy {
 	if !ok || len(v.Classes) == 0 {
 		return datapath.Policy{}
 	}
-	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
+	o := outlook{deadline: max(v.Timeout-v.SmoothedRTT, 0), now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
 	least := o.full
 	for _, c := range bands(v) {
 		b := datapath.Band{UpTo: c.Importance}
@@ -63,11 +66,12 @@ func (l *Live) Policy(v *View) datapath.Policy {
 // outlook is what a walk through the classes, from the most important on, has found.
 type outlook struct {
 	now, limit time.Duration
-	rate       float64 // of the path
-	full       float64 // bytes that it carries in limit
-	idle       bool    // it could carry more now
-	top        bool    // nothing has come yet that may not overflow
-	largest    uint64  // bytes of a key frame
+	deadline   time.Duration // for what leaves userspace; 0: none
+	rate       float64       // of the path
+	full       float64       // bytes that it carries in limit
+	idle       bool          // it could carry more now
+	top        bool          // nothing has come yet that may not overflow
+	largest    uint64        // bytes of a key frame
 
 	// Of what is more important than the class looked at.
 	steady float64 // rate of what comes all the time
@@ -109,7 +113,7 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 		return 0
 	case c.single():
 		if o.chained || o.based { // another track's
-			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, idle: o.idle, largest: o.largest, steady: o.steady + o.heads}
+			*o = outlook{deadline: o.deadline, now: o.now, limit: o.limit, rate: o.rate, full: o.full, idle: o.idle, largest: o.largest, steady: o.steady + o.heads}
 		}
 		o.headed = true
 		if c.grouped() {
@@ -137,6 +141,14 @@ func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
 	rest, period := o.limit, o.limit
 	if o.group != nil {
 		rest, period = o.group.Period+o.group.Deviation-(o.now-o.group.Begun), o.group.Period
+	}
+	// What the next key frame overtakes may be too late behind it, and would be sent in vain.
+	left := rest
+	if left < liveReopen {
+		left += period
+	}
+	if o.deadline > 0 && o.group != nil && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
+		b.MaxAge = left + liveAfter + o.group.Deviation
 	}
 	if !o.chained {
 		o.chained, b.Cut = true, true

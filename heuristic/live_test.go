@@ -165,3 +165,21 @@ func TestLiveUnknown(t *testing.T) {
 		}
 	}
 }
+
+// TestLiveOvertaken: with a deadline of a second and 50 ms of RTT, what is still there when the next key frame comes, which takes 300 ms, is given up if
+// it cannot be in time behind it.
+func TestLiveOvertaken(t *testing.T) {
+	for _, tc := range []struct{ phase, deviation, want time.Duration }{
+		{200, 0, 900}, {400, 0, 700}, {600, 0, 0}, {900, 0, 1200}, {400, 50, 800},
+	} {
+		v := video(200_000)
+		v.Now, v.Timeout = 10*time.Second+tc.phase*time.Millisecond, time.Second
+		v.Classes[1].Deviation = tc.deviation * time.Millisecond
+		p := (&Live{}).Policy(v)
+		for i, want := range []time.Duration{0, 0, tc.want, tc.want} {
+			if got := p.Bands[i].MaxAge; got != want*time.Millisecond {
+				t.Errorf("%d ms after the group began, class %d is given up after %v, want %d ms", tc.phase, i, got, want)
+			}
+		}
+	}
+}

@@ -189,6 +189,9 @@ func (l *demoLab) relayArgs(m mode, cert string) []string {
 		"--write-cert", cert, "--log-level", l.level(), "--packet-size", labPacketSize,
 		"--congestion", l.Congestion,
 	}
+	if l.recorded(m) {
+		args = append(args, "--record", l.Record)
+	}
 	if m.heuristic != "" {
 		args = append(args, "--heuristic", m.heuristic)
 	}

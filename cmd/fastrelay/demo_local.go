@@ -40,7 +40,7 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	if err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
-	r := &runningRelay{socket: pc, keylog: nopCloser{}}
+	r := &runningRelay{socket: pc, keylog: nopCloser{}, recording: nopCloser{}}
 	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
@@ -48,13 +48,18 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	if err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 	}
-	r.relay, err = relay.New(relay.Config{
+	cfg := relay.Config{
 		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
 		Congestion: d.Congestion,
 		TLS:        &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
-	})
-	if err != nil {
-		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+	}
+	if d.recorded(m) {
+		if r.recording, err = record(&cfg, d.Record); err != nil {
+			return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+		}
+	}
+	if r.relay, err = relay.New(cfg); err != nil {
+		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc), r.recording.Close())
 	}
 	defer closing(r, &err)
 	serving, stop := context.WithCancel(ctx)

@@ -65,18 +65,20 @@ func (w *Writer) Close() error {
 	return errors.Join(w.err, w.w.Flush(), w.c.Close())
 }
 
-// maxLine is more than a record of datapath.MaxForward frames takes.
-const maxLine = 1 << 20
-
-// Read calls f for each event, which is valid during the call. Errors name the line.
+// Read calls f for each event, which is valid during the call. Errors name the line. A last line that is not whole, as of a writer that was
+// killed, is left out.
 func Read(r io.Reader, f func(*Event) error) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	n := 0
-	for lines.Scan() {
-		n++
+	lines := bufio.NewReaderSize(r, 1<<16)
+	for n := 1; ; n++ {
+		line, readErr := lines.ReadBytes('\n')
+		if readErr != nil && !errors.Is(readErr, io.EOF) {
+			return fmt.Errorf("line %d: %w", n, readErr)
+		}
+		if readErr != nil {
+			return nil
+		}
 		var e Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		if err := json.Unmarshal(line, &e); err != nil {
 			return fmt.Errorf("line %d: not an event of a recording: %w", n, err)
 		}
 		if (e.Policy == nil) == (e.Record == nil) {
@@ -86,8 +88,4 @@ func Read(r io.Reader, f func(*Event) error) error {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
-	}
-	return nil
 }

@@ -26,6 +26,7 @@ const (
 // track is one subscription upstream and the subscriptions that it serves.
 type track struct {
 	relay     *Relay
+	number    uint64 // no other track of the relay has it
 	publisher *peer
 	namespace []string
 	name      string

@@ -22,16 +22,23 @@ type Report struct {
 	Dropped   map[string]uint64 `json:"dropped"`   // of them, by reason
 	Differ    int               `json:"differ"`
 	Examples  []string          `json:"examples"` // of those that differ, at most 10
-	// Unknown are decisions by a policy that the recording does not have, as those of packets on their way while it was changed.
+	// Unknown are decisions by a policy that the recording does not have.
 	Unknown int `json:"unknown"`
 }
 
 const maxExamples = 10
 
 // Run takes the decisions of a recording again, with a simulator for each client.
-func Run(r io.Reader) (*Report, error) {
+func Run(r io.ReadSeeker) (*Report, error) {
 	p := &player{clients: make(map[clientKey]*client), report: Report{Dropped: map[string]uint64{}, Examples: []string{}}}
-	if err := Read(r, p.event); err != nil {
+	// Policies first: the first records by a policy may be written before it is.
+	if err := Read(r, p.policy); err != nil {
+		return nil, err
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	if err := Read(r, p.record); err != nil {
 		return nil, err
 	}
 	return &p.report, nil
@@ -47,17 +54,24 @@ type player struct {
 	report  Report
 }
 
-func (p *player) event(e *Event) error {
-	if e.Policy != nil {
-		if err := e.Policy.Policy.Check(); err != nil {
-			return err
-		}
-		p.report.Policies++
-		c, err := p.client(clientKey{e.Policy.Client, e.Policy.Generation})
-		if err != nil {
-			return err
-		}
-		c.policies[e.Policy.Version] = e.Policy.Policy
+func (p *player) policy(e *Event) error {
+	if e.Policy == nil {
+		return nil
+	}
+	if err := e.Policy.Policy.Check(); err != nil {
+		return err
+	}
+	p.report.Policies++
+	c, err := p.client(clientKey{e.Policy.Client, e.Policy.Generation})
+	if err != nil {
+		return err
+	}
+	c.policies[e.Policy.Version] = e.Policy.Policy
+	return nil
+}
+
+func (p *player) record(e *Event) error {
+	if e.Record == nil {
 		return nil
 	}
 	p.report.Records++
@@ -90,6 +104,7 @@ func (p *player) frame(c *client, r *datapath.Record, f *datapath.RecordFrame) e
 	policy, known := c.policies[r.Policy]
 	if !known && r.Policy != 0 {
 		p.report.Unknown++
+		return nil
 	}
 	got, cut, err := c.decide(r, f, &policy)
 	if err != nil {
@@ -119,14 +134,36 @@ type client struct {
 	sim       *sim.Sim
 	space     *datapath.Space
 	now       time.Time
-	number    uint64
+	number    uint64 // next packet's, of streams
+	datagram  uint64 // least that a packet with a datagram may have
 	stream    uint64 // next one that is reserved
-	priority  map[datapath.TrackID]uint8
-	upstreams map[datapath.UpstreamID]bool
+	tracks    map[datapath.TrackID]*track
+	upstreams map[source]bool
 	policies  map[uint32]datapath.Policy
 	inUse     uint32 // version of the policy that the space has
 	packet    []byte
 	frames    []byte
+}
+
+// track is what is known of a track.
+type track struct {
+	priority uint8  // of the subscription
+	from     source // of its first frame
+	apart    bool   // its group was cut by a decision without a packet, so all further ones are
+}
+
+// source is an upstream of the recording, or of the simulator: datagrams have packet numbers that count, so they have an upstream of their own.
+type source struct {
+	upstream  datapath.UpstreamID
+	datagrams bool
+}
+
+// id is the simulator's.
+func (s source) id() datapath.UpstreamID {
+	if s.datagrams {
+		return 2*s.upstream + 1
+	}
+	return 2 * s.upstream
 }
 
 // The parties of a replay; nothing leaves the process.
@@ -140,9 +177,9 @@ var (
 const endless = 1 << 40
 
 func newClient() (*client, error) {
-	c := &client{priority: make(map[datapath.TrackID]uint8), upstreams: make(map[datapath.UpstreamID]bool), policies: make(map[uint32]datapath.Policy), now: time.Unix(0, 0)}
+	c := &client{tracks: make(map[datapath.TrackID]*track), upstreams: make(map[source]bool), policies: make(map[uint32]datapath.Policy), now: time.Unix(0, 0)}
 	c.sim = sim.New(sim.Config{
-		Limits: datapath.Limits{Clients: 1, Streams: 1 << 22, ClientStreams: 1 << 22}, Port: relayAddr.Port(),
+		Limits: datapath.Limits{Clients: 1, Upstreams: 1 << 16, Streams: 1 << 22, ClientStreams: 1 << 22}, Port: relayAddr.Port(),
 		Now:  func() time.Time { return c.now },
 		Send: func([]byte, int, time.Time) error { return nil },
 	})
@@ -161,7 +198,8 @@ func newClient() (*client, error) {
 
 // decide has the simulator decide on a frame as it was recorded, and returns what it says and what cut it saw.
 func (c *client) decide(r *datapath.Record, f *datapath.RecordFrame, policy *datapath.Policy) (reason datapath.Reason, cut uint64, err error) {
-	if err := c.meet(r.Upstream, f); err != nil {
+	from := source{r.Upstream, f.Datagram}
+	if err := c.meet(from, f); err != nil {
 		return 0, 0, err
 	}
 	c.now = r.Time
@@ -172,15 +210,24 @@ func (c *client) decide(r *datapath.Record, f *datapath.RecordFrame, policy *dat
 		}
 		c.inUse = r.Policy
 	}
+	if t := c.tracks[f.Track]; f.Datagram && r.UpstreamNumber < c.datagram || t.from != from || t.apart {
+		return c.alone(r, f)
+	}
 	if c.space.PoolLen() == 0 {
 		if !c.space.Reserve(c.stream<<2|3, uint8(c.stream%datapath.Slots), endless) {
 			return 0, 0, errors.New("no stream can be reserved")
 		}
 		c.stream++
 	}
-	if err := c.compose(r.Upstream, f); err != nil {
+	number := &c.number
+	if f.Datagram {
+		number = &c.datagram
+		*number = r.UpstreamNumber
+	}
+	if err := c.compose(from, *number, f); err != nil {
 		return 0, 0, err
 	}
+	*number++
 	c.sim.ServerIngress(c.packet, 2, c.now)
 	reason = datapath.ReasonNotOpened // if nothing is recorded
 	if !f.Opened && !f.Datagram {
@@ -195,10 +242,25 @@ func (c *client) decide(r *datapath.Record, f *datapath.RecordFrame, policy *dat
 	return reason, cut, err
 }
 
+// alone decides without a packet: on a further datagram of one, and where a track has streams and datagrams.
+func (c *client) alone(r *datapath.Record, f *datapath.RecordFrame) (reason datapath.Reason, cut uint64, err error) {
+	o := datapath.Offer{Importance: datapath.Importance(f.Subscriber, f.Priority), Group: f.Group, Sample: f.UpstreamStream >> 2, Size: uint64(f.Length),
+		Started: !f.Datagram && !f.Opened, Cut: f.Cut}
+	if f.Datagram {
+		o.Sample = r.UpstreamNumber
+	}
+	reason, cuts := c.space.Admit(c.space.Now(), &o)
+	if cuts {
+		c.tracks[f.Track].apart = true // the simulator does not know
+	}
+	return reason, f.Cut, nil
+}
+
 // cid is the connection ID of an upstream.
-func cid(up datapath.UpstreamID) []byte {
+func cid(from source) []byte {
 	b := make([]byte, datapath.CIDLen)
-	b[0], b[1] = byte(up>>8), byte(up)
+	id := from.id()
+	b[0], b[1], b[2], b[3] = byte(id>>24), byte(id>>16), byte(id>>8), byte(id)
 	return b
 }
 
@@ -206,32 +268,33 @@ func cid(up datapath.UpstreamID) []byte {
 func alias(t datapath.TrackID) uint64 { return 1<<14 + uint64(t) }
 
 // meet makes known what a frame is the first of.
-func (c *client) meet(up datapath.UpstreamID, f *datapath.RecordFrame) error {
-	if !c.upstreams[up] {
-		c.upstreams[up] = true
-		err := c.sim.SetUpstream(up, &datapath.Upstream{Remote: clientAddr, CIDs: [][]byte{cid(up)}, Streams: uint8(f.UpstreamStream & 3)})
-		if f.Datagram {
-			err = c.sim.SetUpstream(up, &datapath.Upstream{Remote: clientAddr, CIDs: [][]byte{cid(up)}, Streams: 2})
+func (c *client) meet(from source, f *datapath.RecordFrame) error {
+	if !c.upstreams[from] {
+		c.upstreams[from] = true
+		u := &datapath.Upstream{Remote: clientAddr, CIDs: [][]byte{cid(from)}, Streams: 2}
+		if !f.Datagram {
+			u.Streams = uint8(f.UpstreamStream & 3)
 		}
-		if err != nil {
+		if err := c.sim.SetUpstream(from.id(), u); err != nil {
 			return err
 		}
 	}
-	priority, known := c.priority[f.Track]
-	if known && priority == f.Subscriber {
+	t := c.tracks[f.Track]
+	if t == nil {
+		t = &track{from: from}
+		c.tracks[f.Track] = t
+		if err := c.sim.SetTrack(f.Track, &datapath.Track{Upstream: from.id(), Alias: alias(f.Track), Draft: 14}); err != nil {
+			return err
+		}
+	} else if t.priority == f.Subscriber {
 		return nil
 	}
-	c.priority[f.Track] = f.Subscriber
-	if !known {
-		if err := c.sim.SetTrack(f.Track, &datapath.Track{Upstream: up, Alias: alias(f.Track), Draft: 14}); err != nil {
-			return err
-		}
-	}
+	t.priority = f.Subscriber
 	return c.sim.SetSubscription(f.Track, 0, &datapath.Subscription{Alias: alias(f.Track), Priority: f.Subscriber})
 }
 
 // compose makes the publisher's packet with a frame like the one recorded.
-func (c *client) compose(up datapath.UpstreamID, f *datapath.RecordFrame) error {
+func (c *client) compose(from source, number uint64, f *datapath.RecordFrame) error {
 	var data []byte
 	if f.Opened || f.Datagram {
 		data = append(data, 0x14) // a subgroup's stream, with subgroup and priority
@@ -253,8 +316,7 @@ func (c *client) compose(up datapath.UpstreamID, f *datapath.RecordFrame) error 
 		c.frames = wire.AppendStream(c.frames, f.UpstreamStream, f.Offset, data, f.Fin, true)
 	}
 	c.packet = slices.Grow(c.packet[:0], rules.MaxFrame)[:rules.HeaderLen(relayAddr.Addr())]
-	c.packet = rules.AppendNull(c.packet, cid(up), c.number, c.frames)
-	c.number++
+	c.packet = rules.AppendNull(c.packet, cid(from), number, c.frames)
 	rules.PutHeaders(c.packet, &clientLink, clientAddr, relayAddr)
 	return nil
 }

@@ -29,8 +29,8 @@ const (
 // sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow
 // it. What still waits when the next key frame comes, and cannot be in time behind it, is given up.
 //
-// What is what is seen from the streams: key frames are one in a group, reference frames several; audio frames are several of about the
-// same size; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
+// What is what is seen from the streams of a track: key frames are one in a group, reference frames several; audio frames are several of about
+// the same size, and no key frames; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
 // groups are not known they are taken to go on for ever.
 //
 // It is made for live video with audio, whose groups are a few times shorter or longer than the subscriber's deadline.
@@ -49,13 +49,17 @@ func (l *Live) Policy(v *View) datapath.Policy {
 		return datapath.Policy{}
 	}
 	o := outlook{deadline: max(v.Timeout-v.SmoothedRTT, 0), now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
-	least := o.full
-	for _, c := range bands(v) {
+	var found [2]outlookTrack
+	o.tracks = found[:0]
+	least, classes := o.full, bands(v)
+	p.Bands = make([]datapath.Band, 0, len(classes))
+	for i := range classes {
+		c := &classes[i]
 		b := datapath.Band{UpTo: c.Importance}
 		if v.Timeout == 0 {
 			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
 		}
-		least = max(min(least, o.depth(&c, &b)), 0)
+		least = max(min(least, o.depth(c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
 		p.Bands = append(p.Bands, b)
 	}

@@ -20,6 +20,7 @@ struct step {
 	u64 alias;
 	u64 to;     /* offset in the client's stream */
 	u64 cut;    /* of the subscription, as the policy saw it */
+	u64 plan;   /* its time, as the policy saw it */
 	u32 length; /* there */
 	u32 rewrite;
 	u8 slot, old, new, started, opened;
@@ -156,7 +157,8 @@ static __always_inline u8 admit(struct egress *c, struct frame *f, struct sub *s
 		return RULE_OK;
 	if (f->flags & FRAME_DATAGRAM)
 		o.sample = s->number;
-	reason = check_policy(policy_words(c), *(volatile u64 *)&c->space->words[WORD_PLAN_TIME], s->record.time, &o, &cut);
+	t->plan = *(volatile u64 *)&c->space->words[WORD_PLAN_TIME];
+	reason = check_policy(policy_words(c), t->plan, s->record.time, &o, &cut);
 	if (cut)
 		raise(&sub->cut, f->group + 1);
 	return reason;
@@ -340,6 +342,7 @@ static long egress_frame(u32 i, struct egress *c)
 	r->offset = t.to;
 	r->group = f->group;
 	r->cut = t.cut;
+	r->plan = t.plan;
 	r->length = t.length;
 	r->track = f->track;
 	r->slot = t.slot;
@@ -471,7 +474,6 @@ static __always_inline void begin(struct egress *c, struct client *client)
 	s->refused = look_at_budget(c->space, s->record.time, limit);
 	s->policy = *(volatile u64 *)&c->space->words[WORD_POLICY];
 	s->record.policy = s->policy >> POLICY_SHIFT;
-	s->record.plan = *(volatile u64 *)&c->space->words[WORD_PLAN_TIME];
 	s->record.upstream_number = s->number;
 	s->record.upstream = s->upstream;
 	s->record.client = s->client;

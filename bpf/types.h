@@ -274,6 +274,7 @@ struct record_frame {
 	u64 offset;
 	u64 group;
 	u64 cut; /* of the subscription, before the decision */
+	u64 plan; /* WORD_PLAN_TIME before the decision; 0 if there was no policy to take one */
 	u32 length;
 	u32 track;
 	u8 slot;
@@ -289,7 +290,6 @@ struct record {
 	u64 time; /* of clock_now, ns */
 	u64 number;
 	u64 upstream_number;
-	u64 plan; /* its time before the packet drew from it */
 	u32 upstream;
 	u32 client;
 	u32 policy; /* version */

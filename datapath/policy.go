@@ -226,6 +226,9 @@ type PolicyWord uint64
 // Version is how many policies had been set, modulo 2³².
 func (p PolicyWord) Version() uint32 { return uint32(p >> policyShift) }
 
+// On says whether there is a policy.
+func (p PolicyWord) On() bool { return p&policyOn != 0 }
+
 // PolicyWord names the policy in use.
 func (s *Space) PolicyWord() PolicyWord {
 	s.Step()
@@ -238,13 +241,13 @@ func (s *Space) PolicyVersion() uint32 { return s.PolicyWord().Version() }
 // Admit takes the policy's decision on an offer now: Forwarded, or a reason to drop it. cut says that the rest of the offer's
 // group is to be dropped too. It takes nothing: what is admitted is charged with ChargePlan once it is known that the datapath owns it.
 func (s *Space) Admit(now uint64, o *Offer) (r Reason, cut bool) {
-	return s.AdmitBy(s.PolicyWord(), now, o)
+	return s.AdmitBy(s.PolicyWord(), s.PlanTime(), now, o)
 }
 
-// AdmitBy is Admit by the policy that was in use when its word was read. Of one before the last the words are gone: what
+// AdmitBy is Admit by the policy that was in use when its word was read, with the plan full again at a time. Of a policy before the last the words are gone: what
 // is taken is then a newer policy's decision, or one that is part of both.
-func (s *Space) AdmitBy(policy PolicyWord, now uint64, o *Offer) (r Reason, cut bool) {
-	if policy&policyOn == 0 {
+func (s *Space) AdmitBy(policy PolicyWord, plan, now uint64, o *Offer) (r Reason, cut bool) {
+	if !policy.On() {
 		return Forwarded, false
 	}
 	var w policyWords
@@ -252,7 +255,7 @@ func (s *Space) AdmitBy(policy PolicyWord, now uint64, o *Offer) (r Reason, cut 
 		w[i] = atomic.LoadUint64(&s.w[WordPolicies+policyHalf*int(policy&policySecond)+i])
 	}
 	s.Step()
-	return w.decide(atomic.LoadUint64(&s.w[WordPlanTime]), now, o)
+	return w.decide(plan, now, o)
 }
 
 // ChargePlan draws size bytes from the plan, whether they fit or not.
@@ -260,7 +263,7 @@ func (s *Space) ChargePlan(now, size uint64) { s.ChargePlanBy(s.PolicyWord(), no
 
 // ChargePlanBy is ChargePlan at the rate of the policy that was in use when its word was read.
 func (s *Space) ChargePlanBy(policy PolicyWord, now, size uint64) {
-	if policy&policyOn == 0 {
+	if !policy.On() {
 		return
 	}
 	s.Step()

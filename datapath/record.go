@@ -16,7 +16,6 @@ type Record struct {
 	Reason         Reason // of the packet
 	Size           uint16 // UDP payload bytes that were sent
 	Policy         uint32 // version of the policy that decided, see Space.PolicyVersion
-	Plan           uint64 // Space.PlanTime before the packet drew from the plan, in nanoseconds
 	Frames         []RecordFrame
 }
 
@@ -27,7 +26,8 @@ type RecordFrame struct {
 	Offset         uint64 // in the client's stream
 	Length         uint32 // bytes of stream data or of the datagram, for which the plan has room or not
 	Group          uint64
-	Cut            uint64 // 1 + the group that was cut for the subscription, before the frame was decided; 0: none
+	Cut            uint64        // 1 + the group that was cut for the subscription, before the frame was decided; 0: none
+	Plan           time.Duration // how far ahead of Time the plan was filled, before the frame was decided; 0 without a policy
 	Track          TrackID
 	Slot           uint8 // of the client's stream in its Space
 	Priority       uint8 // of the publisher

@@ -44,9 +44,9 @@ func ExampleHeuristic() {
 // A Meter makes the classes of a view out of what the datapath tells of each frame.
 func ExampleMeter() {
 	var m heuristic.Meter
-	m.Offer(0, 32, 1, 100, 1200, datapath.Forwarded)        // the first packet of a key frame
-	m.Offer(0, 32, 1, 100, 800, datapath.ReasonPaced)       // its second, which has to wait
-	m.Offer(0, 64, 1, 101, 500, datapath.ReasonDropReserve) // a frame that the policy drops
+	m.Offer(0, 32, 1, 7, 100, 1200, datapath.Forwarded)        // the first packet of a key frame
+	m.Offer(0, 32, 1, 7, 100, 800, datapath.ReasonPaced)       // its second, which has to wait
+	m.Offer(0, 64, 1, 7, 101, 500, datapath.ReasonDropReserve) // a frame that the policy drops
 	v := heuristic.View{Now: heuristic.Interval}
 	m.View(&v)
 	for _, c := range v.Classes {

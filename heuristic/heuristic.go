@@ -66,7 +66,8 @@ type Class struct {
 	Peak       uint64        // bytes of the largest stream (or datagram) lately
 	Span       time.Duration // from first to last byte of the longest lasting stream lately
 
-	// Groups. If the media are of several tracks, whose groups are numbered independently, those of the track with the largest numbers.
+	// Groups of the track; if media of several tracks have this importance, of the one that came first.
+	Track          uint64
 	Group, Streams uint64        // bytes and streams of the largest group lately
 	Begun          time.Duration // when the latest group began, as View.Now
 	Period         time.Duration // between the beginnings of groups, smoothed; 0: not known yet

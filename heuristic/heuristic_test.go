@@ -36,9 +36,9 @@ func TestMeter(t *testing.T) {
 		if i >= 50 {
 			reason = datapath.ReasonDropReserve
 		}
-		m.Offer(v.Now, 20, i/50, 1000+i/2, 600, reason) // two frames a stream
+		m.Offer(v.Now, 20, 1, i/50, 1000+i/2, 600, reason) // two frames a stream
 		if i%50 == 0 {
-			m.Offer(v.Now, 10, i/50, i, 6000, datapath.ReasonPaced)
+			m.Offer(v.Now, 10, 1, i/50, i, 6000, datapath.ReasonPaced)
 		}
 	}
 	m.View(&v)
@@ -69,12 +69,12 @@ func TestMeter(t *testing.T) {
 func TestMeterDoesNotAllocate(t *testing.T) {
 	var m Meter
 	var v View
-	m.Offer(0, 0, 0, 0, 1, 0)
+	m.Offer(0, 0, 0, 0, 0, 1, 0)
 	m.View(&v)
 	var i uint64
 	if n := testing.AllocsPerRun(1000, func() {
 		i++
-		m.Offer(time.Duration(i)*time.Millisecond, uint16(i%100), i, i, 1000, 0)
+		m.Offer(time.Duration(i)*time.Millisecond, uint16(i%100), i%3, i, i, 1000, 0)
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -94,7 +94,7 @@ func TestMeterGroups(t *testing.T) {
 	var v View
 	offer := func(at time.Duration, group, stream uint64, n int, r datapath.Reason) {
 		v.Now = at * time.Millisecond
-		m.Offer(v.Now, 5, group, stream, n, r)
+		m.Offer(v.Now, 5, 1, group, stream, n, r)
 	}
 	see := func() Class {
 		m.View(&v)
@@ -121,12 +121,36 @@ func TestMeterGroups(t *testing.T) {
 	}
 }
 
+// TestMeterTracks: of two tracks of one importance the first one's groups count, as long as something comes of it.
+func TestMeterTracks(t *testing.T) {
+	var m Meter
+	var v View
+	see := func(at time.Duration, track, group uint64) Class {
+		v.Now = at * time.Millisecond
+		m.Offer(v.Now, 5, track, group, uint64(at), 10, 0)
+		m.View(&v)
+		return v.Classes[0]
+	}
+	see(100, 1, 7)
+	see(600, 2, 900)
+	see(1100, 1, 8)
+	if c := see(1600, 2, 901); c.Track != 1 || c.Period != time.Second || c.Begun != 1100*time.Millisecond || c.Streams != 1 {
+		t.Errorf("two tracks: %+v", c)
+	}
+	for at := time.Duration(2); at < 12; at++ {
+		see(at*1000+600, 2, uint64(900+at))
+	}
+	if c := see(12_600, 2, 912); c.Track != 2 || c.Begun != 11_600*time.Millisecond && c.Begun != 12_600*time.Millisecond {
+		t.Errorf("the first has ended: %+v", c)
+	}
+}
+
 // TestMeterIsBounded: importances beyond what it can tell apart are counted with their neighbours.
 func TestMeterIsBounded(t *testing.T) {
 	var m Meter
 	var v View
 	for i := range uint16(1000) {
-		m.Offer(time.Second, i*7, 0, uint64(i), 1, 0)
+		m.Offer(time.Second, i*7, 1, 0, uint64(i), 1, 0)
 	}
 	m.View(&v)
 	var sum uint64

@@ -12,6 +12,8 @@ const (
 	// liveReopen is how long before the next group is due its first frames are let in already: a policy takes effect some time after it
 	// is made, and a frame that is dropped by the policy of the old group cuts the new one.
 	liveReopen = 3 * Interval
+	// liveAfter is for how long frames are still sent after the next group was due.
+	liveAfter = 2 * Interval
 )
 
 // Live is "live", the default: as many frames that can be decoded as the path carries, key frames and audio first.
@@ -24,11 +26,12 @@ const (
 // Early in a group much may wait, late in it little, and each group leaves an empty queue to the next one's key frame. The first
 // reference frame that does not fit cuts its group. Frames less important than those go first: the more important takes all of the rate that
 // they may have. Only if a group is short against the subscriber's deadline, and even its reference frames do not all fit, they are
-// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow it.
+// sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow
+// it. What still waits when the next key frame comes, and cannot be in time behind it, is given up.
 //
-// What is what is seen from the streams: key frames are one in a group, reference frames several; audio frames are several of about the
-// same size; a stream that lasts is a layer, of which the most important is sent and others only if the path carries all of them. While
-// groups are not known, or overlap because several tracks have the same importance, they are taken to go on for ever.
+// What is what is seen from the streams of a track: key frames are one in a group, reference frames several; audio frames are several of about
+// the same size, and no key frames; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
+// groups are not known they are taken to go on for ever.
 //
 // It is made for live video with audio, whose groups are a few times shorter or longer than the subscriber's deadline.
 type Live struct{ plan Planner }
@@ -45,14 +48,18 @@ func (l *Live) Policy(v *View) datapath.Policy {
 	if !ok || len(v.Classes) == 0 {
 		return datapath.Policy{}
 	}
-	o := outlook{now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
-	least := o.full
-	for _, c := range bands(v) {
+	o := outlook{deadline: max(v.Timeout-v.SmoothedRTT, 0), now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
+	var found [2]outlookTrack
+	o.tracks = found[:0]
+	least, classes := o.full, bands(v)
+	p.Bands = make([]datapath.Band, 0, len(classes))
+	for i := range classes {
+		c := &classes[i]
 		b := datapath.Band{UpTo: c.Importance}
 		if v.Timeout == 0 {
 			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
 		}
-		least = max(min(least, o.depth(&c, &b)), 0)
+		least = max(min(least, o.depth(c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
 		p.Bands = append(p.Bands, b)
 	}
@@ -63,113 +70,142 @@ func (l *Live) Policy(v *View) datapath.Policy {
 // outlook is what a walk through the classes, from the most important on, has found.
 type outlook struct {
 	now, limit time.Duration
-	rate       float64 // of the path
-	full       float64 // bytes that it carries in limit
-	idle       bool    // it could carry more now
-	top        bool    // nothing has come yet that may not overflow
-	largest    uint64  // bytes of a key frame
+	deadline   time.Duration // for what leaves userspace; 0: none
+	rate       float64       // of the path
+	full       float64       // bytes that it carries in limit
+	idle       bool          // it could carry more now
+	top        bool          // nothing has come yet that may not overflow
+	largest    uint64        // bytes of a key frame
 
 	// Of what is more important than the class looked at.
 	steady float64 // rate of what comes all the time
 	heads  float64 // rate of what begins groups
+	tracks []outlookTrack
+}
 
-	// Of the track that the class is of, or may be.
-	group         *Class  // tells when groups begin
+// outlookTrack is what was found of a track.
+type outlookTrack struct {
+	id            uint64
+	heads         float64 // rate of what begins its groups
+	group         Class   // tells when groups begin; its Period is 0 if that is not known
 	headed, based bool    // there were key frames; there was a layer
 	chained       bool    // there were reference frames
 	tight         bool    // they alone are too much
 	before        float64 // how much may wait for them
 }
 
+// track returns what was found of a track so far.
+func (o *outlook) track(id uint64) *outlookTrack {
+	for i := range o.tracks {
+		if o.tracks[i].id == id {
+			return &o.tracks[i]
+		}
+	}
+	o.tracks = append(o.tracks, outlookTrack{id: id})
+	return &o.tracks[len(o.tracks)-1]
+}
+
 // depth returns how many bytes may wait when a stream of the class is admitted, and completes its band.
 func (o *outlook) depth(c *Class, b *datapath.Band) float64 {
-	rate := float64(c.Rate)
+	t, rate := o.track(c.Track), float64(c.Rate)
+	first := !t.headed && !t.based && !t.chained
 	switch {
-	case c.lasting():
-		carries := o.rate
-		if o.idle { // a window that is not used does not grow, so what the path carries has to be tried
-			carries *= 1.5
-		}
-		share := (carries - o.steady - o.heads) / max(rate, 1)
+	case c.lasting() && first: // the most important layer, or all of an audio track
+		t.based, b.Overflow = true, o.top
 		o.steady += rate
-		if !o.based && !o.chained {
-			o.based, b.Overflow = true, o.top
-			o.largest = max(o.largest, min(c.Peak/uint64(max(c.Period/Interval, 1)), maxRate))
-			return o.full
-		}
-		o.top = false
-		if share >= 1 {
-			return o.full / 2
-		}
-		// Of one that does not fit the beginning does.
-		if part := time.Duration(share * float64(c.Period)); part > liveReopen {
-			b.MaxAge = part
-			return o.full / 2
-		}
-		return 0
+		o.largest = max(o.largest, min(c.Peak/uint64(max(c.Period/Interval, 1)), maxRate))
+		return o.important()
+	case c.lasting():
+		return o.layer(c, b)
 	case c.single():
-		if o.chained || o.based { // another track's
-			*o = outlook{now: o.now, limit: o.limit, rate: o.rate, full: o.full, idle: o.idle, largest: o.largest, steady: o.steady + o.heads}
-		}
-		o.headed = true
+		t.headed, b.Overflow = true, o.top
 		if c.grouped() {
-			copied := *c
-			o.group = &copied
+			t.group = *c
 		}
-		room := o.full
-		if !o.top {
-			room = o.room(o.limit)
-		}
+		room := o.important()
+		t.heads += rate
 		o.heads += rate
 		o.largest = max(o.largest, min(c.Peak, maxRate))
-		b.Overflow = o.top
 		return room
-	case c.even() && !o.follows(c):
-		o.steady += rate
+	case first && c.even(): // audio
 		b.Overflow = o.top
-		return o.full
+		room := o.important()
+		o.steady += rate
+		return room
 	}
 	o.top = false
-	if o.group == nil && c.grouped() {
-		copied := *c
-		o.group = &copied
+	return o.frames(t, c, b)
+}
+
+// important returns how many bytes may wait when what has to arrive comes: all, or of a track that is less important than another's reference frames, what those leave.
+func (o *outlook) important() float64 {
+	if o.top {
+		return o.full
 	}
+	return o.room(o.steady+o.heads, o.limit)
+}
+
+// layer returns the depth for streams that last and are not the most important of their track.
+func (o *outlook) layer(c *Class, b *datapath.Band) float64 {
+	o.top = false
+	carries := o.rate
+	if o.idle { // a window that is not used does not grow, so what the path carries has to be tried
+		carries *= 1.5
+	}
+	share := (carries - o.steady - o.heads) / max(float64(c.Rate), 1)
+	o.steady += float64(c.Rate)
+	if share >= 1 {
+		return o.full / 2
+	}
+	// Of one that does not fit the beginning does.
+	if part := time.Duration(share * float64(c.Period)); part > liveReopen {
+		b.MaxAge = part
+		return o.full / 2
+	}
+	return 0
+}
+
+// frames returns the depth for frames that depend on what came before in their group: first the reference frames, then what nothing needs.
+func (o *outlook) frames(t *outlookTrack, c *Class, b *datapath.Band) float64 {
+	if t.group.Period == 0 && c.grouped() {
+		t.group = *c
+	}
+	used := o.steady + o.heads - t.heads
+	o.steady += float64(c.Rate)
 	rest, period := o.limit, o.limit
-	if o.group != nil {
-		rest, period = o.group.Period+o.group.Deviation-(o.now-o.group.Begun), o.group.Period
+	if g := &t.group; g.Period > 0 {
+		rest, period = g.Period+g.Deviation-(o.now-g.Begun), g.Period
+		left := rest
+		if left < liveReopen {
+			left += period
+		}
+		// What the next key frame overtakes may be too late behind it, and would be sent in vain.
+		if o.deadline > 0 && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
+			b.MaxAge = left + liveAfter + g.Deviation
+		}
 	}
-	if !o.chained {
-		o.chained, b.Cut = true, true
+	if !t.chained {
+		t.chained, b.Cut = true, true
 		if c.Shed > 0 || rest < liveReopen { // of this group nothing more comes, or only little
 			rest = period
 		}
-		o.before = o.room(rest)
-		o.steady += rate
-		o.tight = o.steady > o.rate && period <= o.limit*3/4
-		return o.before
+		t.before = o.room(used, rest)
+		t.tight = o.steady > o.rate && period <= o.limit*3/4
+		return t.before
 	}
-	room := o.room(rest)
-	o.steady += rate
-	if o.tight {
-		return o.before
+	if t.tight {
+		return t.before
 	}
+	room := o.room(used, rest)
 	if o.steady+o.heads <= o.rate { // averages: what fits is not dropped for being early
 		room += o.full / 8
 	}
 	return room
 }
 
-// follows says whether the class may be what follows in the groups that were begun: as far as is known, its groups come as often.
-func (o *outlook) follows(c *Class) bool {
-	if o.group != nil {
-		return (c.Period - o.group.Period).Abs() <= o.group.Period/4+o.group.Deviation
-	}
-	return o.headed && (c.grouped() || c.Period == 0) || o.based || o.chained
-}
-
-// room returns how many bytes may wait to be sent within d, behind all that is more important.
-func (o *outlook) room(d time.Duration) float64 {
-	return max(o.rate-o.steady, 0) * min(max(d, 0), o.limit).Seconds()
+// room returns how many bytes may wait to be sent within d, if used is the rate of what is more important.
+func (o *outlook) room(used float64, d time.Duration) float64 {
+	return max(o.rate-used, 0) * min(max(d, 0), o.limit).Seconds()
 }
 
 // grouped says whether the class's groups follow each other slowly enough to plan by.
@@ -178,12 +214,8 @@ func (c *Class) grouped() bool { return c.Period > 2*liveReopen }
 // lasting says whether streams of the class go on for much of their group.
 func (c *Class) lasting() bool { return c.grouped() && c.Span > c.Period/3 }
 
-// single says whether a group has one stream of the class. So it is in the first group, for all that is known; but what is small may
-// well be a catalog then.
-func (c *Class) single() bool {
-	const small = 4 << 10
-	return c.Streams == 1 && (c.grouped() || c.Period == 0 && c.Peak > small)
-}
+// single says whether a group has one stream of the class. So it is in the first group, for all that is known.
+func (c *Class) single() bool { return c.Streams == 1 && (c.grouped() || c.Period == 0) }
 
 // even says whether streams of the class are of about the same size, as audio frames.
 func (c *Class) even() bool { return c.Peak*c.Streams <= 3*c.Group }

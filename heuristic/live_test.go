@@ -73,25 +73,22 @@ func TestLive(t *testing.T) {
 		{"no audio", video(at(500), func(v *View) { v.Classes = v.Classes[1:] }), []band{top, {100_000, false, true}, {5_000, false, false}}},
 
 		// A catalog begins no groups of audio, and audio does not follow key frames because it is less important than they are.
-		{"catalog", video(at(500), func(v *View) {
-			v.Classes = append([]Class{{Importance: 1, Rate: 1000, Peak: 1000, Group: 1000, Streams: 1}}, v.Classes...)
-		}), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
-		{"catalog, again and again", video(at(500), func(v *View) {
-			v.Classes = append([]Class{{Importance: 1, Rate: 1000, Peak: 1000, Group: 1000, Streams: 1, Period: 5 * time.Second}}, v.Classes...)
-		}), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
+		{"catalog", video(at(500), catalog(1000, 0)), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
+		{"catalog in each group", video(at(500), catalog(1000, time.Second)), []band{top, top, top, {95_000, false, true}, {0, false, false}}},
+		{"large catalog in each group", video(at(500), catalog(7000, time.Second)), []band{top, top, top, {92_000, false, true}, {0, false, false}}},
+		{"catalog and audio", video(at(500), catalog(1000, time.Second), func(v *View) { v.Classes = v.Classes[:2] }), []band{top, top}},
 		{"audio behind key frames", video(at(500), func(v *View) {
 			v.Classes[0], v.Classes[1] = v.Classes[1], v.Classes[0]
 			v.Classes[0].Importance, v.Classes[1].Importance = audio, key
-			v.Classes[1].Period = 20 * time.Millisecond
 		}), []band{top, top, {95_000, false, true}, {0, false, false}}},
 
 		// A second track is sent from what the first leaves: 200,000 less 10,000, 60,000 and 110,000.
 		{"second track", video(at(500), func(v *View) {
 			v.Classes[2].Rate = 110_000
 			v.Classes[3] = v.Classes[1]
-			v.Classes[3].Importance, v.Classes[3].Rate = 40, 5_000
+			v.Classes[3].Importance, v.Classes[3].Rate, v.Classes[3].Track = 40, 5_000, 2
 			more := v.Classes[2]
-			more.Importance = 50
+			more.Importance, more.Track = 50, 2
 			v.Classes = append(v.Classes, more)
 		}), []band{top, top, {95_000, false, true}, {20_000, false, false}, {10_000, false, true}}},
 
@@ -114,6 +111,13 @@ func TestLive(t *testing.T) {
 		if !cmp.Equal(got, tc.want, cmp.AllowUnexported(band{})) {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
+	}
+}
+
+// catalog adds one of n bytes to a view, most important.
+func catalog(n uint64, period time.Duration) func(v *View) {
+	return func(v *View) {
+		v.Classes = append([]Class{{Importance: 1, Track: 9, Rate: n, Peak: n, Group: n, Streams: 1, Begun: 10 * time.Second, Period: period}}, v.Classes...)
 	}
 }
 
@@ -162,6 +166,24 @@ func TestLiveUnknown(t *testing.T) {
 	for _, v := range []*View{{}, {Rate: 1000}, video(1).with(func(v *View) { v.Rate = 0 })} {
 		if p := (&Live{}).Policy(v); !cmp.Equal(p, datapath.Policy{}) {
 			t.Errorf("%+v: %+v", v, p)
+		}
+	}
+}
+
+// TestLiveOvertaken: with a deadline of a second and 50 ms of RTT, what is still there when the next key frame comes, which takes 300 ms, is given up if
+// it cannot be in time behind it.
+func TestLiveOvertaken(t *testing.T) {
+	for _, tc := range []struct{ phase, deviation, want time.Duration }{
+		{200, 0, 900}, {400, 0, 700}, {600, 0, 0}, {900, 0, 1200}, {400, 50, 800},
+	} {
+		v := video(200_000)
+		v.Now, v.Timeout = 10*time.Second+tc.phase*time.Millisecond, time.Second
+		v.Classes[1].Deviation = tc.deviation * time.Millisecond
+		p := (&Live{}).Policy(v)
+		for i, want := range []time.Duration{0, 0, tc.want, tc.want} {
+			if got := p.Bands[i].MaxAge; got != want*time.Millisecond {
+				t.Errorf("%d ms after the group began, class %d is given up after %v, want %d ms", tc.phase, i, got, want)
+			}
 		}
 	}
 }

@@ -33,9 +33,10 @@ type class struct {
 	sum                  float64       // offered bytes, older ones less: e^(-age/meterTime)
 	since, seen          time.Duration // first and last offer
 	peak, group, streams decayingMax
-	span                 decayingMax // ns
-	id                   uint64      // the latest group
-	inGroup              Count       // what came of it
+	span                 decayingMax   // ns
+	id                   uint64        // the latest group
+	followed             time.Duration // last offer of its track
+	inGroup              Count         // what came of it
 }
 
 type meterStream struct {
@@ -46,9 +47,9 @@ type meterStream struct {
 }
 
 // Offer counts a frame that was offered to the client: bytes of a stream that were not offered before, or a datagram.
-// stream names the stream among all that the client is offered, a datagram being one of its own; group is that of its track. reason says what
+// stream names the stream among all that the client is offered, a datagram being one of its own; group is that of track. reason says what
 // became of it in the datapath: only those of a policy (datapath.Reason.Dropped) are drops, everything else is sent sooner or later.
-func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64, bytes int, reason datapath.Reason) {
+func (m *Meter) Offer(now time.Duration, importance uint16, track, group, stream uint64, bytes int, reason datapath.Reason) {
 	c, s := m.class(now, importance), m.stream(stream)
 	n := uint64(max(bytes, 0))
 	c.decay(now)
@@ -58,8 +59,9 @@ func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64
 	if !s.known {
 		s.known, s.first, begins = true, now, 1
 	}
-	c.begin(now, group)
-	if group == c.id {
+	c.begin(now, track, group)
+	current := track == c.Track && group == c.id
+	if current {
 		c.inGroup.add(n, begins)
 		c.group.raise(now, c.inGroup.Bytes)
 		c.streams.raise(now, c.inGroup.Streams)
@@ -73,7 +75,7 @@ func (m *Meter) Offer(now time.Duration, importance uint16, group, stream uint64
 			begins, s.dropped = 1, true
 		}
 		c.Dropped.add(n, begins)
-		if group == c.id {
+		if current {
 			c.Shed += begins
 		}
 	} else {
@@ -112,21 +114,23 @@ func (m *Meter) stream(id uint64) *meterStream {
 	return s
 }
 
-// begin notes that a group of the class has begun, if it is a new one. Of several tracks whose groups are numbered independently the
-// one with the largest numbers counts.
-func (c *class) begin(now time.Duration, group uint64) {
-	first := c.inGroup == Count{}
-	if !first && group <= c.id && (group == c.id || now-c.Begun < meterForget) {
+// begin notes that a group of the class has begun, if it is a new one. Of several tracks the first counts, until nothing more comes of it.
+func (c *class) begin(now time.Duration, track, group uint64) {
+	first, gone := c.inGroup == Count{}, now-c.followed > meterForget
+	if !first && !gone && (track != c.Track || group <= c.id) {
+		if track == c.Track {
+			c.followed = now
+		}
 		return
 	}
-	if between := now - c.Begun; !first && between < meterForget {
+	if between := now - c.Begun; !first && !gone {
 		if c.Period == 0 {
 			c.Period = between
 		}
 		c.Deviation += ((between - c.Period).Abs() - c.Deviation) / 4
 		c.Period += (between - c.Period) / 4
 	}
-	c.id, c.inGroup, c.Shed, c.Begun = group, Count{}, 0, now
+	c.Track, c.id, c.inGroup, c.Shed, c.Begun, c.followed = track, group, Count{}, 0, now, now
 }
 
 // decay ages the class's sum to now.

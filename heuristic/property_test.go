@@ -48,7 +48,7 @@ func drawView(t *rapid.T) *View {
 		importance = rapid.IntRange(importance+1, math.MaxUint16).Draw(t, "importance")
 		streams := rapid.OneOf(rapid.Just(uint64(1)), amount)
 		v.Classes = append(v.Classes, Class{
-			Importance: uint16(importance), Rate: amount.Draw(t, "class rate"), Peak: amount.Draw(t, "peak"), Span: span.Draw(t, "stream span"),
+			Importance: uint16(importance), Track: rapid.Uint64Range(0, 3).Draw(t, "track"), Rate: amount.Draw(t, "class rate"), Peak: amount.Draw(t, "peak"), Span: span.Draw(t, "stream span"),
 			Group: amount.Draw(t, "group"), Streams: streams.Draw(t, "streams"), Begun: span.Draw(t, "begun"), Period: span.Draw(t, "period"),
 			Deviation: span.Draw(t, "deviation"), Shed: amount.Draw(t, "shed"),
 			Offered: Count{amount.Draw(t, "offered"), amount.Draw(t, "offered streams")}, Dropped: Count{amount.Draw(t, "dropped"), amount.Draw(t, "dropped streams")},
@@ -68,7 +68,7 @@ func TestMeterIsTrue(t *testing.T) {
 			v.Now += time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "after"))
 			n := rapid.IntRange(-1, 2000).Draw(t, "bytes")
 			reason := rapid.SampledFrom(allReasons).Draw(t, "reason")
-			m.Offer(v.Now, rapid.Uint16().Draw(t, "importance"), rapid.Uint64().Draw(t, "group"), rapid.Uint64Range(0, 100).Draw(t, "stream"), n, reason)
+			m.Offer(v.Now, rapid.Uint16().Draw(t, "importance"), rapid.Uint64Range(0, 2).Draw(t, "track"), rapid.Uint64().Draw(t, "group"), rapid.Uint64Range(0, 100).Draw(t, "stream"), n, reason)
 			bytes += uint64(max(n, 0))
 			if reason.Dropped() {
 				dropped += uint64(max(n, 0))
@@ -119,6 +119,6 @@ func BenchmarkMeter(b *testing.B) {
 	i := uint64(0)
 	for b.Loop() {
 		i++
-		m.Offer(time.Duration(i)*time.Microsecond, uint16(i%4), i/1000, i/4, 1200, 0)
+		m.Offer(time.Duration(i)*time.Microsecond, uint16(i%4), 1, i/1000, i/4, 1200, 0)
 	}
 }

@@ -18,9 +18,9 @@ const (
 func video(carries uint64) *View {
 	return &View{Now: 10500 * time.Millisecond, Rate: uint64(float64(carries)/payload + 1), Window: 10_000, InFlight: 10_000, SmoothedRTT: 50 * time.Millisecond, Classes: []Class{
 		{Importance: audio, Rate: 10_000, Peak: 250, Group: 10_000, Streams: 50, Begun: 10 * time.Second, Period: time.Second},
-		{Importance: key, Rate: 60_000, Peak: 60_000, Group: 60_000, Streams: 1, Begun: 10 * time.Second, Period: time.Second},
-		{Importance: reference, Rate: 190_000, Peak: 11_000, Group: 190_000, Streams: 19, Begun: 10 * time.Second, Period: time.Second},
-		{Importance: extra, Rate: 50_000, Peak: 6_000, Group: 50_000, Streams: 10, Begun: 10 * time.Second, Period: time.Second},
+		{Importance: key, Track: 1, Rate: 60_000, Peak: 60_000, Group: 60_000, Streams: 1, Begun: 10 * time.Second, Period: time.Second},
+		{Importance: reference, Track: 1, Rate: 190_000, Peak: 11_000, Group: 190_000, Streams: 19, Begun: 10 * time.Second, Period: time.Second},
+		{Importance: extra, Track: 1, Rate: 50_000, Peak: 6_000, Group: 50_000, Streams: 10, Begun: 10 * time.Second, Period: time.Second},
 	}}
 }
 

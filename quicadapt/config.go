@@ -27,6 +27,9 @@ type Config struct {
 	// DrainInterval is how often an idle datapath's records are read; default 20 ms. A busy one's are read with every batch
 	// of received packets.
 	DrainInterval time.Duration
+	// OnRecord is called with each record of the datapath, which is valid during the call and must not be changed, before anything else
+	// learns of it. It must be quick. Default: nothing.
+	OnRecord func(*datapath.Record)
 	// Logger is for what goes wrong; default: discarded.
 	Logger *slog.Logger
 }

@@ -73,11 +73,11 @@ func (c *Conn) SetPolicy(p *datapath.Policy) error {
 	return nil
 }
 
-// PolicyVersion names the policy in use, as in the datapath's records.
-func (c *Conn) PolicyVersion() uint32 {
+// PolicyInUse names the client and its policy as the datapath's records do.
+func (c *Conn) PolicyInUse() (client datapath.ClientID, generation uint8, version uint32) {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
-	return c.c.space.PolicyVersion()
+	return c.c.clientID, c.c.space.Generation(), c.c.space.PolicyVersion()
 }
 
 // Admit has the policy decide on media that userspace would send with quic-go, and draws what is admitted from the plan when it is sent.

@@ -18,6 +18,9 @@ func (b *Boundary) drain() {
 }
 
 func (b *Boundary) onRecord(r *datapath.Record) {
+	if b.cfg.OnRecord != nil {
+		b.cfg.OnRecord(r)
+	}
 	b.mu.RLock()
 	var c *conn
 	if int(r.Client) < len(b.clients) {

@@ -69,8 +69,10 @@ type Config struct {
 	Heuristic func() heuristic.Heuristic
 	// Playout is after what time an object that has not arrived is of no use to subscribers, as heuristics are told; default 1 s.
 	Playout time.Duration
-	// OnPolicy is called with each policy that a client is given, and its version as in the datapath's records. Default: nothing.
-	OnPolicy func(client net.Addr, version uint32, p datapath.Policy)
+	// OnPolicy is called with each policy that a client is given, and what names it in the datapath's records, and OnRecord with these, which are
+	// valid during the call and must not be changed. Both must be quick. Default: nothing.
+	OnPolicy func(client datapath.ClientID, generation uint8, version uint32, p datapath.Policy)
+	OnRecord func(*datapath.Record)
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
 }

@@ -62,7 +62,7 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 		if !taken && (s.leaving || !s.wants(o.Group) || l.Less(s.start)) {
 			continue
 		}
-		s.peer.regulator.measure(rank, o.Group, 1<<63|d.PacketNumber<<8^d.Index, len(d.Data), what)
+		s.peer.regulator.measure(rank, t.number, o.Group, 1<<63|d.PacketNumber<<8^d.Index, len(d.Data), what)
 		s.ledger.published(o.Priority)
 		switch {
 		case taken && what == datapath.Forwarded:

@@ -59,3 +59,32 @@ func TestEarlyDatagrams(t *testing.T) {
 		})
 	}
 }
+
+// TestLateDatagram: a datagram that PUBLISH_DONE has overtaken is sent on, and the end of the track after it.
+func TestLateDatagram(t *testing.T) {
+	inWorld(t, relay.Config{}, func(w *world) {
+		t := w.t
+		pub := w.publisher(wire.Draft16, "live")
+		s, _ := w.session(wire.Draft16, nil)
+		sub := w.subscribe(s, moq.SubscribeOptions{})
+		a := <-pub.asks
+		send := func(id uint64) {
+			must(t, pub.SendDatagram((&wire.ObjectDatagram{TrackAlias: a.alias, ObjectID: id, Payload: []byte("x")}).Append(nil, wire.Draft16)))
+		}
+		send(0)
+		must(t, a.req.Done(moq.DoneTrackEnded, 0, "over"))
+		time.Sleep(30 * time.Millisecond)
+		send(1)
+		for want := range uint64(2) {
+			b, err := s.ReceiveDatagram(w.context())
+			must(t, err)
+			if o, err := wire.ParseObjectDatagram(b, wire.Draft16); err != nil || o.ObjectID != want {
+				t.Errorf("object %d instead of %d: %v", o.ObjectID, want, err)
+			}
+		}
+		<-sub.Done()
+		if code, _, _ := sub.Result(); code != moq.DoneTrackEnded {
+			t.Errorf("the track ended with code %d", code)
+		}
+	})
+}

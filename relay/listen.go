@@ -38,7 +38,7 @@ type fastConn interface {
 	SetPolicy(*datapath.Policy) error
 	Admit(*datapath.Offer) (r datapath.Reason, cut bool)
 	Path() quicadapt.Path
-	PolicyVersion() uint32
+	PolicyInUse() (client datapath.ClientID, generation uint8, version uint32)
 }
 
 var (
@@ -84,7 +84,7 @@ func listenOn(pc net.PacketConn, cfg *Config) (*listener, error) {
 	if cfg.Datapath != nil || cfg.Null || cfg.PriorityCID {
 		b, err := quicadapt.New(pc, quicadapt.Config{
 			Datapath: cfg.Datapath, Null: cfg.Null, PriorityCID: cfg.PriorityCID, Congestion: cfg.Congestion, MaxUnacked: cfg.MaxBacklog,
-			Logger: cfg.Logger,
+			OnRecord: cfg.OnRecord, Logger: cfg.Logger,
 		})
 		if err != nil {
 			return nil, err

@@ -56,7 +56,8 @@ func (g *regulator) run(p *peer, h heuristic.Heuristic) {
 		} else {
 			g.policy.Store(&policy)
 			if record := p.relay.cfg.OnPolicy; record != nil {
-				record(p.conn.RemoteAddr(), p.fast.PolicyVersion(), policy)
+				client, generation, version := p.fast.PolicyInUse()
+				record(client, generation, version, policy)
 			}
 		}
 		select {
@@ -83,14 +84,14 @@ func (g *regulator) view(p *peer, path, before *quicadapt.Path) *heuristic.View 
 
 // offer notes n bytes of a stream that were offered to the client, and what the policy made of the stream.
 func (g *regulator) offer(rank uint16, st *stream, n int, r datapath.Reason) {
-	g.measure(rank, st.header.Group, st.key(), n, r)
+	g.measure(rank, st.track.number, st.header.Group, st.key(), n, r)
 }
 
-func (g *regulator) measure(rank uint16, group, stream uint64, n int, r datapath.Reason) {
+func (g *regulator) measure(rank uint16, track, group, stream uint64, n int, r datapath.Reason) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.meter != nil {
-		g.meter.Offer(time.Since(g.start), rank, group, stream, n, r)
+		g.meter.Offer(time.Since(g.start), rank, track, group, stream, n, r)
 	}
 }
 

@@ -35,6 +35,7 @@ type Relay struct {
 	namespaces map[string][]*peer // who publishes it, oldest first
 	tracks     map[string]*track
 	trackIDs   idPool
+	lastTrack  uint64 // number of the newest track
 
 	cache *cache.Cache[body] // nil: there is none
 }

@@ -164,7 +164,8 @@ func (r *Relay) enter(namespace []string, name string) *track {
 		return nil
 	}
 	t := newTrack(r, p, namespace, name, k)
-	t.users = 1
+	r.lastTrack++
+	t.users, t.number = 1, r.lastTrack
 	r.tracks[k] = t
 	r.running.Go(t.run)
 	return t

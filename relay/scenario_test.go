@@ -40,9 +40,9 @@ const atATime = 1000
 
 // regressions are seeds that failed once, and run with the usual ones: 22688 and 26579, where all of a small limit on streams was reserved
 // for the datapath; 27346, where repairs waited for a debt of pacing that quic-go had run up; 28980, where a burst of losses lasted
-// for half a minute; 21159, 24682 and 29155, where handshakes died of one; and 22919 and 27209, where a datagram came with its track's SUBSCRIBE_OK; and
-// 15421, which never ended: see startClock.
-var regressions = []uint64{22688, 26579, 27346, 28980, 21159, 24682, 29155, 22919, 27209, 15421}
+// for half a minute; 21159, 24682 and 29155, where handshakes died of one; and 22919 and 27209, where a datagram came with its track's SUBSCRIBE_OK, and
+// 25446, where one came with PUBLISH_DONE; and 15421, which never ended: see startClock.
+var regressions = []uint64{22688, 26579, 27346, 28980, 21159, 24682, 29155, 22919, 27209, 25446, 15421}
 
 func seedRange(s string) (first, last uint64, err error) {
 	a, b, isRange := strings.Cut(s, "-")

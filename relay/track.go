@@ -16,15 +16,17 @@ import (
 )
 
 // How long the end of a track waits for streams that the publisher has opened: for those that have not come yet, and for
-// those that have not ended.
+// those that have not ended; and for datagrams that PUBLISH_DONE has overtaken, if there were any: nobody says how many there are.
 const (
-	lateStreams  = 2 * time.Second
-	unendedAfter = 30 * time.Second
+	lateStreams   = 2 * time.Second
+	unendedAfter  = 30 * time.Second
+	lateDatagrams = 100 * time.Millisecond
 )
 
 // track is one subscription upstream and the subscriptions that it serves.
 type track struct {
 	relay     *Relay
+	number    uint64 // no other track of the relay has it
 	publisher *peer
 	namespace []string
 	name      string
@@ -138,6 +140,7 @@ func (t *track) run() {
 		}
 		t.remove()
 		t.awaitStreams(count)
+		t.awaitDatagrams()
 	}
 	t.close()
 	t.closeCache()
@@ -179,6 +182,19 @@ func (t *track) awaitStreams(count uint64) {
 		case <-t.publisher.conn.Context().Done():
 			return // the readers notice by themselves
 		}
+	}
+}
+
+// awaitDatagrams waits for late datagrams, if the track has any.
+func (t *track) awaitDatagrams() {
+	if t.datagrams.Load() == 0 {
+		return
+	}
+	late := time.NewTimer(lateDatagrams)
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-t.publisher.conn.Context().Done():
 	}
 }
 

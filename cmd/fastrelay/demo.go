@@ -35,6 +35,7 @@ type demoCmd struct {
 	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
 	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
 	Heuristic   string        `placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: live with --rate, and otherwise nothing is dropped."`
+	Record      string        `placeholder:"FILE" help:"Write the policies and records of the first run to a file, for fastrelay replay."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
 	Pcap        string        `placeholder:"FILE" help:"Write the packets of the fast run at the publisher and the subscribers, with -publisher and -subscriber put before the extension; with real packet protection the keys too, with the extension .keys."`
 }
@@ -288,6 +289,11 @@ func (c *demoCmd) lossTime() time.Duration {
 // patience is how long subscribers wait for the handshake and, at the end, for the last streams.
 func (c *demoCmd) patience() time.Duration {
 	return endpoint.DefaultTimeout + 10*c.Delay + c.lossTime()
+}
+
+// recorded reports whether what the datapath does in a run is to be written to --record: that of the first, in the last relay.
+func (d *demo) recorded(m mode, hop int) bool {
+	return d.Record != "" && m.name == "fast" && hop == d.Hops-1
 }
 
 func (c *demoCmd) draft() wire.Draft { return wire.Draft(c.Draft) }

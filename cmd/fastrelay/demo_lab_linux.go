@@ -203,6 +203,9 @@ func (l *demoLab) relayArgs(m mode, hop int) []string {
 		"--write-cert", l.cert(m, hop), "--log-level", l.level(), "--packet-size", labPacketSize,
 		"--congestion", l.Congestion,
 	}
+	if l.recorded(m, hop) {
+		args = append(args, "--record", l.Record)
+	}
 	if h := l.heuristicOf(m, hop); h != "" {
 		args = append(args, "--heuristic", h)
 	}

@@ -36,7 +36,7 @@ func (d *demo) localRelay(m mode, hop int, cert tls.Certificate, upstream *relay
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a UDP socket: %w", err)
 	}
-	r := &runningRelay{socket: pc, keylog: nopCloser{}}
+	r := &runningRelay{socket: pc, keylog: nopCloser{}, recording: nopCloser{}}
 	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
@@ -44,13 +44,18 @@ func (d *demo) localRelay(m mode, hop int, cert tls.Certificate, upstream *relay
 	if err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 	}
-	r.relay, err = relay.New(relay.Config{
+	cfg := relay.Config{
 		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", d.relayName(hop)),
 		Congestion: d.Congestion, Upstream: upstream,
 		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
-	})
-	if err != nil {
-		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+	}
+	if d.recorded(m, hop) {
+		if r.recording, err = record(&cfg, d.Record); err != nil {
+			return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
+		}
+	}
+	if r.relay, err = relay.New(cfg); err != nil {
+		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc), r.recording.Close())
 	}
 	return r, nil
 }
@@ -148,11 +153,14 @@ func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) e
 	bar := d.app.progress(m.name)
 	defer bar.finish()
 	announced, published := make(chan struct{}), make(chan error, 1)
+	publishing, received := context.WithCancel(ctx)
+	defer received()
 	go func() {
 		conn, err := endpoint.Dial(ctx, dial(0))
 		if err == nil {
-			t.published, err = endpoint.Publish(ctx, conn, endpoint.PublishConfig{
-				Clip: d.clip, StartDelay: d.startDelay(), Limit: d.Duration, Logger: d.app.log.With("party", "publisher"),
+			// It stays until everybody has everything: what it sent last may be lost, or wait long on a machine that is busy.
+			t.published, err = endpoint.Publish(publishing, conn, endpoint.PublishConfig{
+				Clip: d.clip, StartDelay: d.startDelay(), Limit: d.Duration, Linger: d.patience(), Logger: d.app.log.With("party", "publisher"),
 				OnAnnounced: func() { close(announced) },
 			})
 			_ = conn.Close() // nothing more to send
@@ -179,5 +187,6 @@ func (d *demo) parties(ctx context.Context, m mode, t *trial, dial func(i int) e
 		cancel()
 		return errors.Join(err, <-published)
 	}
+	received()
 	return <-published
 }

@@ -43,6 +43,7 @@ type cli struct {
 	Publish   publishCmd   `cmd:"" help:"Publish an MP4 file to a relay, in real time."`
 	Subscribe subscribeCmd `cmd:"" help:"Receive from a relay and write an MP4 file."`
 	Study     studyCmd     `cmd:"" help:"Simulate subscribers over bottlenecks, and compare what drop heuristics make of them."`
+	Replay    replayCmd    `cmd:"" help:"Take the decisions of a recording again, in the simulator."`
 	Check     checkCmd     `cmd:"" help:"Say what this machine can do, and why not more."`
 }
 
@@ -113,7 +114,7 @@ func oneLine(err error) string {
 func helpFor(args []string) string {
 	for _, a := range args {
 		switch a {
-		case "demo", "relay", "publish", "subscribe", "study", "check":
+		case "demo", "relay", "publish", "subscribe", "study", "replay", "check":
 			return a + " "
 		}
 	}

@@ -32,6 +32,7 @@ type relayCmd struct {
 	CacheSize     int           `default:"64" placeholder:"MIB" help:"Memory for objects that are held to answer FETCH, in MiB; 0: none are held (default: ${default})."`
 	CacheAge      time.Duration `default:"30s" placeholder:"DURATION" help:"How long an object is held at most (default: ${default})."`
 	Heuristic     string        `default:"" placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: nothing is dropped; what a path cannot carry waits."`
+	Record        string        `placeholder:"FILE" help:"Write policies and the datapath's records to a file, for fastrelay replay."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -106,6 +107,7 @@ type runningRelay struct {
 	relay     *relay.Relay
 	backend   *backend
 	keylog    interface{ Close() error }
+	recording interface{ Close() error }
 	socket    *net.UDPConn
 	listening relayEvent
 }
@@ -135,6 +137,9 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 		cfg.CacheBytes = -1
 	}
 	if cfg.Heuristic, err = heuristicNamed(c.Heuristic); err != nil {
+		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+	}
+	if r.recording, err = record(&cfg, c.Record); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
 	}
 	if cfg.Upstream, err = c.upstream(); err != nil {
@@ -209,7 +214,7 @@ func (r *runningRelay) report(a *app, what string) {
 
 // Close ends the sessions and detaches the datapath.
 func (r *runningRelay) Close() error {
-	return errors.Join(r.relay.Close(), r.backend.Close(), closeUDP(r.socket), r.keylog.Close())
+	return errors.Join(r.relay.Close(), r.backend.Close(), closeUDP(r.socket), r.keylog.Close(), r.recording.Close())
 }
 
 // describe prints what listens where, and in which modes.

@@ -29,9 +29,9 @@ func one(burst, overflow uint64, b datapath.Band) datapath.Policy {
 
 // FormatDecision writes what a record says of the policy's decisions, in one line.
 func FormatDecision(rec *datapath.Record) string {
-	s := fmt.Sprintf("policy %d, plan %d", rec.Policy, rec.Plan)
+	s := fmt.Sprintf("policy %d", rec.Policy)
 	for _, f := range rec.Frames {
-		s += fmt.Sprintf(" [track %d group %d cut %d priorities %d %d]", f.Track, f.Group, f.Cut, f.Subscriber, f.Priority)
+		s += fmt.Sprintf(" [track %d group %d cut %d plan %d priorities %d %d]", f.Track, f.Group, f.Cut, f.Plan, f.Subscriber, f.Priority)
 	}
 	return s
 }
@@ -132,7 +132,7 @@ var policyCases = []Case{
 				}
 				got = append(got, FormatDecision(rec))
 			}))
-			want := []string{fmt.Sprintf("policy %d, plan %d [track 1 group 9 cut 0 priorities 2 8]", 2+i, 5000000000+14*planByte)}
+			want := []string{fmt.Sprintf("policy %d [track 1 group 9 cut 0 plan %d priorities 2 8]", 2+i, 5e9+14*planByte-step.at)}
 			if d := cmp.Diff(want, got); d != "" {
 				r.Errorf("decision (-want +got):\n%s", d)
 			}

@@ -98,7 +98,6 @@ type bpfRecord struct {
 	Time           uint64
 	Number         uint64
 	UpstreamNumber uint64
-	Plan           uint64
 	Upstream       uint32
 	Client         uint32
 	Policy         uint32
@@ -117,6 +116,7 @@ type bpfRecordFrame struct {
 	Offset         uint64
 	Group          uint64
 	Cut            uint64
+	Plan           uint64
 	Length         uint32
 	Track          uint32
 	Slot           uint8

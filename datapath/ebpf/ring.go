@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -124,7 +125,6 @@ func (r *ring) decode(b *bpfRecord) {
 		Reason:         datapath.Reason(b.Reason),
 		Size:           b.Size,
 		Policy:         b.Policy,
-		Plan:           b.Plan,
 		Frames:         r.frames[:n],
 	}
 	for i := range r.rec.Frames {
@@ -136,6 +136,7 @@ func (r *ring) decode(b *bpfRecord) {
 			Length:         f.Length,
 			Group:          f.Group,
 			Cut:            f.Cut,
+			Plan:           time.Duration(f.Plan - min(f.Plan, b.Time)),
 			Track:          datapath.TrackID(f.Track),
 			Slot:           f.Slot,
 			Priority:       f.Priority,

@@ -45,7 +45,7 @@ func (s *cpu) egress(id datapath.ClientID, generation uint8, at time.Time) {
 	s.out.now = s.nanos(at)
 	s.out.refused = space.Budget(s.out.now, maxSize)
 	s.out.policy = space.PolicyWord()
-	e.record.Policy, e.record.Plan = s.out.policy.Version(), space.PlanTime()
+	e.record.Policy = s.out.policy.Version()
 	frames := s.out.frames[:0]
 	room := rules.NewRoom(maxSize, len(c.DCID))
 	appended, first, priority := 0, datapath.Forwarded, uint8(255)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/rules"
@@ -100,7 +101,12 @@ func (s *cpu) forwardDatagram(i int, id datapath.ClientID, sub *subscription, ro
 
 // admit is the policy's decision on a frame. It cuts the frame's group where the policy says so.
 func (s *cpu) admit(id datapath.ClientID, rec *datapath.RecordFrame, sample uint64, started bool) datapath.Reason {
-	r, cut := s.spaces[id].AdmitBy(s.out.policy, s.out.now, &datapath.Offer{
+	if !s.out.policy.On() {
+		return datapath.Forwarded
+	}
+	plan := s.spaces[id].PlanTime()
+	rec.Plan = time.Duration(plan - min(plan, s.out.now))
+	r, cut := s.spaces[id].AdmitBy(s.out.policy, plan, s.out.now, &datapath.Offer{
 		Importance: datapath.Importance(rec.Subscriber, rec.Priority), Group: rec.Group, Sample: sample, Size: uint64(rec.Length),
 		Started: started, Cut: rec.Cut,
 	})

@@ -146,7 +146,7 @@ var policyMutations = []mutation{
 		s.counters[datapath.ReasonDropStream] = before
 	}},
 	{name: "a record names the policy before", packet: records(func(_ *Sim, e *entry) { e.record.Policy-- })},
-	{name: "a record has the plan without what was drawn", packet: records(func(_ *Sim, e *entry) { e.record.Plan++ })},
+	{name: "a record has the plan without what was drawn", packet: frames(func(f *datapath.RecordFrame) { f.Plan++ })},
 	{name: "a record has no cut", packet: frames(func(f *datapath.RecordFrame) { f.Cut = 0 })},
 	{name: "a record has the publisher's priority twice", packet: frames(func(f *datapath.RecordFrame) { f.Subscriber = f.Priority })},
 	{name: "a record has the next group", packet: frames(func(f *datapath.RecordFrame) { f.Group++ })},

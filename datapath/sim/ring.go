@@ -2,8 +2,8 @@ package sim
 
 import "github.com/fastrelay/fastrelay/datapath"
 
-// recordBytes is what a record takes of the ring: 280 bytes and a header of 8, as in the kernel.
-const recordBytes = 280 + 8
+// recordBytes is what a record takes of the ring: 304 bytes and a header of 8, as in the kernel.
+const recordBytes = 304 + 8
 
 // ring holds the records that are not drained yet. It grows up to its capacity and never shrinks.
 type ring struct {

@@ -70,7 +70,7 @@ func (c *client) egress(n int32) {
 			c.cut[x.track] = max(c.cut[x.track], x.group+1)
 		}
 	}
-	c.meter.Offer(w.since(), importance, x.group, uint64(p.stream), int(p.size), reason)
+	c.meter.Offer(w.since(), importance, uint64(x.track), x.group, uint64(p.stream), int(p.size), reason)
 	switch {
 	case s.phase == dropped || s.phase == reset:
 		return

@@ -101,6 +101,7 @@ type conn struct {
 	need        []*FastStream // most important first
 	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
 	finished    []*FastStream
+	outcomes    []*FastStream // whose ends are to be told
 	unacked     int
 	cutEarly    map[uint64]datapath.Reason  // streams that the policy dropped, before they are known
 	reserved    map[uint64]*quic.SendStream // in the pool or taken by the datapath, by ID

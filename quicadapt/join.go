@@ -306,12 +306,6 @@ func (c *conn) cleanUp(now int64) {
 		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
 	}
 	for _, s := range done {
-		c.mu.Lock()
-		onEnd, outcome := s.onEnd, s.outcome()
-		c.mu.Unlock()
-		if onEnd != nil {
-			onEnd(outcome)
-		}
 		if s.unborn {
 			continue
 		}

@@ -117,6 +117,7 @@ func (b *Boundary) service(c *conn) (next int64) {
 	}
 	c.expire(now)
 	next = c.flush()
+	c.tellOutcomes()
 	c.update()
 	c.cleanUp(now)
 	c.refill()

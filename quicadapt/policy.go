@@ -22,12 +22,38 @@ type Outcome struct {
 	Stopped bool
 }
 
-// OnEnd has f called once the stream has ended for the client, on the boundary's goroutine, which must not be kept. It is not called
-// if the connection ends first. To be called before anything is written.
+// OnEnd has f called once it is known how the stream ends for the client: when all of it is acknowledged, or it is reset. It is called on the
+// boundary's goroutine, which must not be kept, and not if the connection ends first. To be called before anything is written.
 func (s *FastStream) OnEnd(f func(Outcome)) {
 	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
 	s.onEnd = f
-	s.c.mu.Unlock()
+	if s.done || s.reset {
+		s.decided()
+	}
+}
+
+// decided has the stream's outcome told. The caller holds c.mu.
+func (s *FastStream) decided() {
+	s.c.outcomes = append(s.c.outcomes, s)
+	s.c.b.wake()
+}
+
+// tellOutcomes tells how streams end, no lock being held.
+func (c *conn) tellOutcomes() {
+	c.mu.Lock()
+	over := c.outcomes
+	c.outcomes = nil
+	c.mu.Unlock()
+	for _, s := range over {
+		c.mu.Lock()
+		onEnd, outcome := s.onEnd, s.outcome()
+		s.onEnd = nil
+		c.mu.Unlock()
+		if onEnd != nil {
+			onEnd(outcome)
+		}
+	}
 }
 
 // Dropped returns the policy's reason, if it has dropped the stream.

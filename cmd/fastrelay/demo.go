@@ -192,7 +192,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		Loss: c.Loss, PathDelay: c.Delay.Microseconds(), Rate: uint64(c.Rate), Heuristic: c.Heuristic,
 		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
 	}
-	a.say("datapath %s, cipher %s, draft %d, %s, %d subscribers; clip of %v, %d objects", name, cipher, c.Draft, relays(c.Hops), c.Subscribers,
+	a.say("datapath %s, cipher %s, draft %d, %s, %s; clip of %v, %d objects", name, cipher, c.Draft, relays(c.Hops), subscribers(c.Subscribers),
 		clip.Duration.Round(time.Millisecond), d.objects)
 	if why != "" {
 		a.say("%s", why)
@@ -255,6 +255,14 @@ func relays(n int) string {
 		return "1 relay"
 	}
 	return fmt.Sprintf("%d relays in a row", n)
+}
+
+// subscribers names a number of subscribers.
+func subscribers(n int) string {
+	if n == 1 {
+		return "1 subscriber"
+	}
+	return fmt.Sprintf("%d subscribers", n)
 }
 
 // relayName names a relay in messages, counted from the publisher.

@@ -181,7 +181,7 @@ func (o *outlook) frames(t *outlookTrack, c *Class, b *datapath.Band) float64 {
 		}
 		// What the next key frame overtakes may be too late behind it, and would be sent in vain.
 		if o.deadline > 0 && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
-			b.MaxAge = left + liveAfter + g.Deviation
+			b.MaxAge = max(left+liveAfter+g.Deviation, Interval)
 		}
 	}
 	if !t.chained {

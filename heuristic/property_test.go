@@ -37,7 +37,10 @@ func TestNonsenseIsSurvived(t *testing.T) {
 	}{
 		{"negative span", func(v *View) { v.Classes[2].Span = -2 * time.Second }},
 		{"endless timeout", func(v *View) { v.Timeout = math.MaxInt64 }},
-		{"endless deviation", func(v *View) { v.Now, v.Timeout, v.Classes[1].Deviation = 11200*time.Millisecond, 1, math.MaxInt64 }},
+		{"endless deviation", func(v *View) {
+			v.Now, v.Timeout = 11200*time.Millisecond, time.Second
+			v.Classes[1].Deviation, v.Classes[1].Peak = math.MaxInt64, 0
+		}},
 		{"far too much of all", func(v *View) { v.Rate, v.Plan, v.Classes[0].Peak = math.MaxUint64, math.MaxInt64, math.MaxUint64 }},
 	} {
 		for _, name := range Names() {

@@ -181,7 +181,7 @@ func (o *outlook) frames(t *outlookTrack, c *Class, b *datapath.Band) float64 {
 		}
 		// What the next key frame overtakes may be too late behind it, and would be sent in vain.
 		if o.deadline > 0 && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
-			b.MaxAge = max(left, 0) + liveAfter + g.deviation()
+			b.MaxAge = max(left+liveAfter+g.deviation(), Interval)
 		}
 	}
 	if !t.chained {

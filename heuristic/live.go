@@ -174,14 +174,14 @@ func (o *outlook) frames(t *outlookTrack, c *Class, b *datapath.Band) float64 {
 	o.steady += float64(c.Rate)
 	rest, period := o.limit, o.limit
 	if g := &t.group; g.Period > 0 {
-		rest, period = g.Period+g.Deviation-(o.now-g.Begun), g.Period
+		rest, period = g.Period+g.deviation()-(o.now-g.Begun), g.Period
 		left := rest
 		if left < liveReopen {
 			left += period
 		}
 		// What the next key frame overtakes may be too late behind it, and would be sent in vain.
 		if o.deadline > 0 && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
-			b.MaxAge = left + liveAfter + g.Deviation
+			b.MaxAge = max(left+liveAfter+g.deviation(), Interval)
 		}
 	}
 	if !t.chained {

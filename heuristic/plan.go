@@ -117,3 +117,6 @@ func finish(p datapath.Policy) datapath.Policy {
 	}
 	return p
 }
+
+// deviation is Deviation as far as it can be planned with: views may come from anywhere.
+func (c *Class) deviation() time.Duration { return min(max(c.Deviation, 0), time.Minute) }

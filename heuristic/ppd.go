@@ -30,7 +30,7 @@ func (d *PriorityDrop) Policy(v *View) datapath.Policy {
 		if c.Begun != d.group {
 			d.began, d.group = c.Begun, c.Begun
 		}
-		window, early = c.Period, early+2*c.Deviation
+		window, early = c.Period, early+2*c.deviation()
 	}
 	if v.Now-d.began >= window {
 		d.began = v.Now

@@ -29,6 +29,35 @@ func TestEveryPolicyIsValid(t *testing.T) {
 	}
 }
 
+// TestNonsenseIsSurvived: views that were found to break something.
+func TestNonsenseIsSurvived(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(v *View)
+	}{
+		{"negative span", func(v *View) { v.Classes[2].Span = -2 * time.Second }},
+		{"endless timeout", func(v *View) { v.Timeout = math.MaxInt64 }},
+		{"endless deviation", func(v *View) {
+			v.Now, v.Timeout = 11200*time.Millisecond, time.Second
+			v.Classes[1].Deviation, v.Classes[1].Peak = math.MaxInt64, 0
+		}},
+		{"far too much of all", func(v *View) { v.Rate, v.Plan, v.Classes[0].Peak = math.MaxUint64, math.MaxInt64, math.MaxUint64 }},
+	} {
+		for _, name := range Names() {
+			h, err := New(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				p := h.Policy(video(200_000).with(tc.change))
+				if err := p.Check(); err != nil {
+					t.Errorf("%s, %s: %v", name, tc.name, err)
+				}
+			}
+		}
+	}
+}
+
 // drawView draws any view whose classes are in order.
 func drawView(t *rapid.T) *View {
 	amount := rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Range(0, 1e7), rapid.Uint64())

@@ -72,7 +72,7 @@ func TestPolicies(t *testing.T) {
 		{"reserve, large key frames", &Reserve{}, video(100_000), datapath.Policy{Rate: 100_000, Burst: 50_000, Overflow: 25_000, Bands: []datapath.Band{
 			{UpTo: audio, Overflow: true}, {UpTo: key, Reserve: 0}, {UpTo: reference, Reserve: 40_000}, {UpTo: last, Reserve: 40_000}}}},
 		{"group", &Reserve{Cut: true}, video(200_000), datapath.Policy{Rate: 200_000, Burst: 100_000, Overflow: 50_000, Bands: []datapath.Band{
-			{UpTo: audio, Overflow: true, Cut: true}, {UpTo: key, Cut: true}, {UpTo: reference, Reserve: 60_000, Cut: true}, {UpTo: last, Reserve: 71_000}}}},
+			{UpTo: audio, Overflow: true}, {UpTo: key, Cut: true}, {UpTo: reference, Reserve: 60_000, Cut: true}, {UpTo: last, Reserve: 71_000}}}},
 
 		{"age", &Age{}, video(1).with(slow), datapath.Policy{Bands: []datapath.Band{{UpTo: last, MaxAge: 500 * time.Millisecond}}}},
 		{"age, timeout", &Age{}, video(1).with(func(v *View) { v.Timeout = time.Second }), datapath.Policy{Bands: []datapath.Band{{UpTo: last, MaxAge: time.Second}}}},

@@ -97,9 +97,9 @@ func TestOverload(t *testing.T) {
 			s, _ := w.session(wire.Draft16, &quic.Config{MaxIncomingUniStreams: 1000})
 			o := &overload{whole: map[uint8]int{}, codes: map[uint64]int{}, groups: map[uint64]map[uint64]bool{}}
 			go o.read(w, s)
-			sub := w.subscribe(s, moq.SubscribeOptions{Priority: 128})
+			sub := w.subscribe(s, moq.SubscribeOptions{})
 			video := (<-pub.asks).alias
-			audioSub, err := s.Subscribe(w.context(), []string{"live"}, "audio", moq.SubscribeOptions{Priority: 128})
+			audioSub, err := s.Subscribe(w.context(), []string{"live"}, "audio", moq.SubscribeOptions{})
 			must(t, err)
 			audio := (<-pub.asks).alias
 			sleep(t, 1)

@@ -185,9 +185,12 @@ func (t *track) awaitStreams(count uint64) {
 	}
 }
 
-// awaitDatagrams waits for late datagrams, if the track has any.
+// awaitDatagrams waits for late datagrams, if the track has any or nothing has come of it yet.
 func (t *track) awaitDatagrams() {
-	if t.datagrams.Load() == 0 {
+	t.mu.Lock()
+	streams := t.seen
+	t.mu.Unlock()
+	if t.datagrams.Load() == 0 && streams > 0 {
 		return
 	}
 	late := time.NewTimer(lateDatagrams)

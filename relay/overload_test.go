@@ -22,6 +22,7 @@ type overload struct {
 	mu     sync.Mutex
 	whole  map[uint8]int // streams by priority
 	codes  map[uint64]int
+	resets int // that came, those before anything else of their stream included
 	groups map[uint64]map[uint64]bool // group → object IDs that came whole
 }
 
@@ -37,6 +38,7 @@ func (o *overload) read(w *world, s *moq.Session) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			if errors.As(err, &reset) && reset.Remote {
+				o.resets++
 				if len(b) > 0 {
 					o.codes[uint64(reset.ErrorCode)]++
 				}
@@ -98,10 +100,12 @@ func TestOverload(t *testing.T) {
 			o := &overload{whole: map[uint8]int{}, codes: map[uint64]int{}, groups: map[uint64]map[uint64]bool{}}
 			go o.read(w, s)
 			sub := w.subscribe(s, moq.SubscribeOptions{})
-			video := (<-pub.asks).alias
+			videoAsk := <-pub.asks
+			video := videoAsk.alias
 			audioSub, err := s.Subscribe(w.context(), []string{"live"}, "audio", moq.SubscribeOptions{})
 			must(t, err)
-			audio := (<-pub.asks).alias
+			audioAsk := <-pub.asks
+			audio := audioAsk.alias
 			sleep(t, 1)
 			slowest := time.Duration(0)
 			for g := range uint64(groups) {
@@ -138,9 +142,23 @@ func TestOverload(t *testing.T) {
 					}
 				}
 			}
-			_, _ = sub, audioSub
+			must(t, videoAsk.req.Done(moq.DoneTrackEnded, groups*frames, "over"))
+			must(t, audioAsk.req.Done(moq.DoneTrackEnded, groups*frames, "over"))
+			announced := uint64(0)
+			for _, s := range []*moq.Subscription{sub, audioSub} {
+				<-s.Done()
+				_, streams, _ := s.Result()
+				announced += streams
+			}
 			o.mu.Lock()
 			defer o.mu.Unlock()
+			came := o.resets
+			for _, n := range o.whole {
+				came += n
+			}
+			if announced != uint64(came) {
+				t.Errorf("PUBLISH_DONE announced %d streams, %d came, %d of them reset", announced, came, o.resets)
+			}
 			offered := map[uint8]int{media.PriorityAudio: groups * frames, media.PriorityKey: groups, media.PriorityReference: groups * 19, media.PriorityNonReference: groups * 10}
 			for priority, n := range offered {
 				tally := sum[priority]

@@ -22,7 +22,7 @@ type overload struct {
 	mu     sync.Mutex
 	whole  map[uint8]int // streams by priority
 	codes  map[uint64]int
-	resets int // that came, those before anything else of their stream included
+	resets int                        // that came, those before anything else of their stream included
 	groups map[uint64]map[uint64]bool // group → object IDs that came whole
 }
 

@@ -135,7 +135,7 @@ func (c *client) tellBudget() {
 	}
 	c.pace = rate
 	const drainInterval = 20 * time.Millisecond
-	c.space.SetPace(rate, max(10*maxSize, c.loss.Window()/2, uint64(float64(rate)*drainInterval.Seconds())))
+	c.space.SetPace(rate, max(c.loss.Burst(rate, maxSize), uint64(float64(rate)*drainInterval.Seconds())))
 }
 
 // affordable says whether the budget has room for a packet.

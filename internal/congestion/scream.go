@@ -31,6 +31,7 @@ type Scream struct {
 	delay    int64 // of the last sample
 	rtt      int64 // of the last sample
 	smoothed int64 // RTT
+	target   int64 // delay of the queue that is kept to
 	fast     bool  // fast increase: as slow start
 
 	// What the path carries since the delay was above the target.
@@ -63,7 +64,7 @@ const (
 
 // NewScream returns a controller for a new path; see NewNewReno.
 func NewScream(n, first int) *Scream {
-	return &Scream{windowed: newWindowed(n, first, screamMin), fast: true}
+	return &Scream{windowed: newWindowed(n, first, screamMin), target: screamTarget, fast: true}
 }
 
 // OnAcked implements Controller: the window grows by what is acknowledged in fast increase, and otherwise by a datagram per round trip.
@@ -121,14 +122,14 @@ func (c *Scream) OnAck(now int64, s Sample) {
 	}
 	rtt := max(s.RTT-s.AckDelay, 1)
 	c.rtt, c.smoothed = rtt, s.Smoothed
+	c.aim()
 	c.follow(now, rtt, s)
 	c.delay = max(rtt-c.base, 0)
 	if c.draining {
 		return
 	}
 	c.fast = c.fast && c.delay <= screamFast
-	target := c.target()
-	if c.delay <= target {
+	if c.delay <= c.target {
 		c.over, c.measured = 0, false
 		return
 	}
@@ -138,18 +139,20 @@ func (c *Scream) OnAck(now int64, s Sample) {
 	switch {
 	case !c.before(s.Newest):
 		// What is in flight is the rate times the RTT, so this share of it makes half of the target.
-		c.lower(now, max(float64(c.base+target/2)/float64(rtt), screamMost))
-	case c.delay > 2*target && now-c.over >= screamMeasure && !c.measured:
+		c.lower(now, max(float64(c.base+c.target/2)/float64(rtt), screamMost))
+	case c.delay > 2*c.target && now-c.over >= screamMeasure && !c.measured:
 		rate := float64(s.Total-c.had) / float64(now-c.over)
 		c.measured = true
-		c.lower(now, min(rate*float64(c.base+target/2)/float64(c.window), 1))
+		c.lower(now, min(rate*float64(c.base+c.target/2)/float64(c.window), 1))
 	}
 }
 
-// target returns which delay of the queue is kept to, in ns.
-func (c *Scream) target() int64 {
-	packet := float64(c.datagram) * float64(c.rtt) / float64(c.window)
-	return int64(max(screamTarget, min(screamPackets*packet, screamTargetMost)))
+// aim sets the target: 40 ms, or a little more than a datagram takes.
+func (c *Scream) aim() {
+	c.target = screamTarget
+	if packet := int64(c.datagram) * c.rtt / int64(c.window); packet > screamTarget/2 {
+		c.target = int64(max(screamTarget, min(screamPackets*float64(packet), screamTargetMost)))
+	}
 }
 
 // follow keeps the smallest RTT, and makes a gap when there was none for long.
@@ -184,7 +187,7 @@ func (c *Scream) follow(now, rtt int64, s Sample) {
 
 // drainWindow is what may be in flight while a gap is made.
 func (c *Scream) drainWindow() uint64 {
-	share := 0.5 * float64(c.base) / float64(c.base+c.target())
+	share := 0.5 * float64(c.base) / float64(c.base+c.target)
 	return max(uint64(share*float64(c.window)), c.minimum())
 }
 
@@ -201,7 +204,7 @@ func (c *Scream) meant(smoothed int64) int64 {
 	if c.base == 0 {
 		return smoothed
 	}
-	return min(smoothed, c.base+c.target())
+	return min(smoothed, c.base+c.target)
 }
 
 // Rate implements Controller.
@@ -217,7 +220,7 @@ func (c *Scream) Bandwidth() uint64 {
 
 // Burst implements Burster: what passes within the target, and half a window at most.
 func (c *Scream) Burst(rate uint64) uint64 {
-	return max(screamBurst*c.datagram, min(c.window/2, uint64(float64(rate)*float64(c.target())/1e9)))
+	return max(screamBurst*c.datagram, min(c.window/2, uint64(float64(rate)*float64(c.target)/1e9)))
 }
 
 var (

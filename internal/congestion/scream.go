@@ -12,7 +12,7 @@ package congestion
 //   - A queue of twice the target shows a path whose rate fell. 0.7 for each of the round trips that have become long would keep it for a second, so
 //     once it is known how fast the path empties it, the window becomes what half of the target is at that rate.
 //   - The target is no less than a datagram takes the path and a little: behind another one is not a queue (RFC 8289, section 4.2, says so of its own).
-//   - Bursts are as long as the target, and while the RTT is far beyond what the window is for, it is paced for what it is for.
+//   - Bursts are as long as the target. While the smoothed RTT is far beyond what the window is for, it is paced for that.
 //   - Growth needs a window of which half is used, as media come in bursts; there is no adaptation of the target to flows that fill queues (section
 //     4.1.2.4 of the RFC), beside which it gets little.
 //
@@ -199,18 +199,18 @@ func (c *Scream) Window() uint64 {
 	return c.window
 }
 
-// meant returns the RTT that the window is for, at most, if the smoothed one is known to be beyond it. That takes long to come back.
+// meant returns the smoothed RTT, but no more than with half as much queue again as the window may make: after a long queue it takes long to come back.
 func (c *Scream) meant(smoothed int64) int64 {
 	if c.base == 0 {
 		return smoothed
 	}
-	return min(smoothed, c.base+c.target)
+	return min(smoothed, c.base+c.target*3/2)
 }
 
 // Rate implements Controller.
 func (c *Scream) Rate(smoothed int64) uint64 { return c.windowed.Rate(c.meant(smoothed)) }
 
-// Bandwidth implements Estimator: a window for each RTT that it is meant for.
+// Bandwidth implements Estimator: a window in the RTT that it is meant for.
 func (c *Scream) Bandwidth() uint64 {
 	if c.base == 0 {
 		return 0

@@ -62,11 +62,11 @@ func TestScreamSlowPath(t *testing.T) {
 	}
 }
 
-// TestScreamPace: with an RTT beyond what the window is for, which is 80 ms, it is still paced for that, and no more than 40 ms of it leave at once.
+// TestScreamPace: the window is paced for an RTT of 100 ms at most, which are 60 of queue, and no more than 40 ms of it leave at once.
 func TestScreamPace(t *testing.T) {
 	c := screamAt()
 	w := float64(c.Window())
-	for _, tc := range []struct{ smoothed, paced int64 }{{40, 40}, {80, 80}, {300, 80}} {
+	for _, tc := range []struct{ smoothed, paced int64 }{{40, 40}, {90, 90}, {300, 100}} {
 		c.OnAck(c.now, congestion.Sample{RTT: 40 * ms, Smoothed: tc.smoothed * ms})
 		want := w * 1000 / float64(tc.paced)
 		if got := float64(c.Rate(tc.smoothed * ms)); got < 1.24*want || got > 1.26*want {

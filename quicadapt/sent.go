@@ -101,12 +101,8 @@ func (c *conn) sent(number uint64, at int64, size int, kind recovery.Kind) *carr
 	return &p.Carried
 }
 
-// pacingBurst is the least number of packets that may leave at once. RFC 9002, section 7.7, allows an initial window.
-const pacingBurst = 10
-
-// tellBudget tells the datapath how much may be sent to the client, and how fast. Bursts are as large as what comes
-// between two drains of an idle datapath at that rate, or half a window if that is more: a key frame that comes at once
-// should not wait on a path that is not congested.
+// tellBudget tells the datapath how much may be sent to the client, and how fast. Bursts are as large as the controller says, or as what
+// comes between two drains of an idle datapath at that rate if that is more.
 func (c *conn) tellBudget() {
 	if !c.joined {
 		return
@@ -121,7 +117,7 @@ func (c *conn) tellBudget() {
 		return
 	}
 	c.paceRate = rate
-	burst := max(uint64(pacingBurst*c.maxSize), c.loss.Window()/2, uint64(float64(rate)*c.b.cfg.DrainInterval.Seconds()))
+	burst := max(c.loss.Burst(rate, c.maxSize), uint64(float64(rate)*c.b.cfg.DrainInterval.Seconds()))
 	c.space.SetPace(rate, burst)
 }
 

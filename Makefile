@@ -35,14 +35,14 @@ test-nightly: ## the same with 100,000
 
 test-kernel: ## tests on the kernel, in network namespaces of their own (root); a skip is a failure
 	@[ "$$(id -u)" = 0 ] || { echo "make test-kernel needs root: it makes network namespaces and loads BPF programs; run sudo make test-kernel" >&2; exit 1; }
-	FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -p 1 ./datapath/ebpf/... ./internal/lab/... ./cmd/...
+	FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -p 1 ./datapath/ebpf/... ./internal/lab/... ./command
 
 test-kernels: ## the tests of datapath/ebpf on Debian's kernels 6.1 and 6.12, in emulated machines (needs qemu-system-x86, cpio, xz-utils)
 	./scripts/test-kernels.sh
 
 soak: ## ten minutes of subscribers that come and go, on the kernel datapath (root); FASTRELAY_SOAK sets another time
 	@[ "$$(id -u)" = 0 ] || { echo "make soak needs root: it makes network namespaces and loads BPF programs; run sudo make soak" >&2; exit 1; }
-	FASTRELAY_SOAK=$${FASTRELAY_SOAK:-10m} FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -timeout 0 -run TestSoakOnTheKernel -v ./cmd/fastrelay
+	FASTRELAY_SOAK=$${FASTRELAY_SOAK:-10m} FASTRELAY_KERNEL_TESTS=1 $(GO) test -count=1 -timeout 0 -run TestSoakOnTheKernel -v ./command
 
 diff: ## simulator, C rules and kernel compared on N random traces and 100·N packets (root): make diff SEED=1 N=200
 	GO='$(GO)' SEED='$(SEED)' N='$(N)' ./scripts/diff.sh

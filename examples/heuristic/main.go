@@ -1,17 +1,18 @@
-// Heuristic is a drop heuristic of one's own, compared with tail drop and the default in a scenario of fastrelay study.
+// Heuristic is the command fastrelay with a drop heuristic of its own, for modules of one's own too. It can be compared with the
+// others and run in a relay:
+//
+//	go run ./examples/heuristic study --scenario half-rate --heuristic stairs,live
+//	go run ./examples/heuristic demo --rate 500kbit -n 1 --heuristic stairs
 package main
 
 import (
-	"fmt"
-	"io"
 	"log"
 	"os"
 	"time"
 
+	"github.com/fastrelay/fastrelay/command"
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/heuristic"
-	"github.com/fastrelay/fastrelay/internal/study/run"
-	"github.com/fastrelay/fastrelay/internal/study/scenario"
 )
 
 // stairs leaves out one importance more when half a second of media waits, and one less when nothing has waited for a second.
@@ -42,27 +43,9 @@ func (s *stairs) Policy(v *heuristic.View) datapath.Policy {
 	return p
 }
 
-// compare runs half-rate with tail drop, with stairs and with the default.
-func compare(w io.Writer) error {
-	if err := heuristic.Register("stairs", func() heuristic.Heuristic { return &stairs{} }); err != nil {
-		return err
-	}
-	s, err := scenario.Load("half-rate")
-	for _, name := range []string{"none", "stairs", heuristic.Default} {
-		var r *run.Result
-		if err == nil {
-			r, err = run.Run(run.Config{Scenario: s, Heuristic: name, Congestion: "scream", Seed: 1})
-		}
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "%-8s%5.2f decodable frames/s\n", name, r.DecodableFPS())
-	}
-	return nil
-}
-
 func main() {
-	if err := compare(os.Stdout); err != nil {
+	if err := heuristic.Register("stairs", func() heuristic.Heuristic { return &stairs{} }); err != nil {
 		log.Fatal(err)
 	}
+	os.Exit(command.Main(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func TestSoakOnTheKernel(t *testing.T) {
 	}
 	s := &soak{T: t, lab: netlabtest.New(t, netlab.Options{}), rnd: rand.New(rand.NewPCG(1, 1))}
 	s.bin = filepath.Join(t.TempDir(), "fastrelay")
-	if out, err := exec.Command("go", "build", "-o", s.bin, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", s.bin, "../cmd/fastrelay").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	s.start()

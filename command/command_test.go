@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bufio"
@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"fastrelay": main})
+	testscript.Main(m, map[string]func(){"fastrelay": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) }})
 }
 
 // TestScripts runs the command as a user does.
@@ -172,7 +172,7 @@ func checkAccounted(ts *testscript.TestScript, neg bool, args []string) {
 func TestTwoRelays(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "fastrelay")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/fastrelay").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	start := func(args ...string) *child {
@@ -236,7 +236,7 @@ func (h here) Start(c *exec.Cmd) error {
 func TestThreeProcesses(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "fastrelay")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/fastrelay").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	command := func(args ...string) *exec.Cmd {

@@ -37,6 +37,14 @@ func (s *FastStream) Dropped() (r datapath.Reason, ok bool) {
 	return s.dropped, s.dropped != datapath.Forwarded
 }
 
+// Begun says whether the client knows of the stream, or will: it does not of one that was dropped at its first byte. It does of one that was
+// dropped later, if only by its reset.
+func (s *FastStream) Begun() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return !s.unborn
+}
+
 // cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
 func (s *FastStream) cut(r datapath.Reason) {
 	if s.done || s.reset {

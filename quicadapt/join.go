@@ -307,6 +307,7 @@ func (c *conn) cleanUp(now int64) {
 	}
 	for _, s := range done {
 		c.mu.Lock()
+		s.over = true
 		onEnd, outcome := s.onEnd, s.outcome()
 		c.mu.Unlock()
 		if onEnd != nil {
@@ -320,7 +321,6 @@ func (c *conn) cleanUp(now int64) {
 		delete(c.reserved, s.id)
 		delete(c.slotOf, s.id)
 		delete(c.streams, s.id)
-		delete(c.bySource, sourceKey{s.upstream, s.source})
 		c.freeSlots = append(c.freeSlots, s.slot)
 		c.mu.Unlock()
 		if q != nil {

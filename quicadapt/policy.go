@@ -22,12 +22,16 @@ type Outcome struct {
 	Stopped bool
 }
 
-// OnEnd has f called once the stream has ended for the client, on the boundary's goroutine, which must not be kept. It is not called
-// if the connection ends first. To be called before anything is written.
+// OnEnd has f called once the stream has ended for the client, on the boundary's goroutine, which must not be kept, or at once if it has ended
+// before. It is not called if the connection ends first. To be called before anything is written.
 func (s *FastStream) OnEnd(f func(Outcome)) {
 	s.c.mu.Lock()
 	s.onEnd = f
+	over, outcome := s.over, s.outcome()
 	s.c.mu.Unlock()
+	if over {
+		f(outcome)
+	}
 }
 
 // Dropped returns the policy's reason, if it has dropped the stream.
@@ -47,6 +51,10 @@ func (s *FastStream) Begun() bool {
 
 // cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
 func (s *FastStream) cut(r datapath.Reason) {
+	if s.dropped == datapath.ReasonDropStream {
+		s.dropped = r // see finalDiffers
+		return
+	}
 	if s.done || s.reset {
 		return
 	}

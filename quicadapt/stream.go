@@ -37,7 +37,6 @@ type FastStream struct {
 	opened   int64  // when
 
 	// Guarded by c.mu.
-	claimed  bool
 	sent     ranges // in flight or acknowledged, sent by anybody
 	acked    ranges
 	ever     ranges   // sent at least once
@@ -62,6 +61,7 @@ type FastStream struct {
 	dropped  datapath.Reason // by the policy; Forwarded: it was not
 	unborn   bool            // dropped at its first byte: the client knows nothing of it
 	onEnd    func(Outcome)
+	over     bool // onEnd would have been called
 }
 
 // lostSpan is a span that was lost, of a packet that was sent at a time.

@@ -224,12 +224,13 @@ func (st *stream) publish(c *chunk, n int) {
 	st.grown.Broadcast()
 	st.track.bytes.Add(uint64(len(b)))
 	for _, f := range fast {
-		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
-		if _, err := f.fs.Write(b); err != nil {
+		_, err := f.fs.Write(b)
+		if err == nil {
+			f.s.bytes.Add(uint64(len(b)))
+		} else {
 			st.failFast(f, err)
-			continue
 		}
-		f.s.bytes.Add(uint64(len(b)))
+		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
 	}
 }
 
@@ -304,6 +305,9 @@ func (st *stream) failFast(f fastSender, err error) {
 		f.fate.expect("too_far_behind")
 		_ = f.fs.Reset(codeDeliveryTimeout)
 	case errors.Is(err, quicadapt.ErrDropped):
+		if r, dropped := f.fs.Dropped(); dropped {
+			f.fate.noteDropped(r)
+		}
 		return // it is closed when the publisher's stream ends, and so long the datapath drops the rest of it
 	}
 	st.mu.Lock()

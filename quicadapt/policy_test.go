@@ -106,3 +106,56 @@ func TestClosedByTheDatapath(t *testing.T) {
 		}
 	})
 }
+
+// TestUpstreamForgotten: what the datapath did with the media of an upstream that has gone is not taken for what it did with those of the next,
+// which gets its ID and counts streams and packets from 0 again.
+func TestUpstreamForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := within(t)
+		p := newPair(t, ctx, false, 0, config())
+		publisher := dial(t, ctx, false, p.sockets[2], p.sockets[0].LocalAddr(), config(), p.clientTLS)
+		c, err := p.listener.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := echoOnce(ctx, c, publisher, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		up, err := c.Upstream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var id uint64
+		if err := p.dp.forward(p.id, up, 2, &id, pattern(1000, 1), 0, false); err != nil {
+			t.Fatal(err)
+		}
+		p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
+		taken := func(number uint64) bool {
+			_, ok := p.server.DatagramTaken(up, &quicadapt.Datagram{PacketNumber: number})
+			return ok
+		}
+		record := func(up datapath.UpstreamID, number uint64) {
+			quicadapt.OnRecord(p.server, &datapath.Record{Client: p.id, Generation: p.dp.clients[p.id].space.Generation(), Upstream: up, UpstreamNumber: number,
+				Reason: datapath.ReasonDropShare, Time: time.Now(), Frames: []datapath.RecordFrame{{Datagram: true, Length: 10, Reason: datapath.ReasonDropShare}}})
+		}
+		record(up, 3)
+		if !taken(3) || !p.server.Opened(up, 2) {
+			t.Fatal("the records were not read")
+		}
+		_ = publisher.CloseWithError(0, "")
+		time.Sleep(2 * time.Second)
+		if taken(3) {
+			t.Error("a datagram of the next upstream counts as dropped")
+		}
+		if p.server.Opened(up, 2) {
+			t.Error("a stream of the next upstream counts as opened")
+		}
+		record(up, 3)
+		for n := range uint64(1023) { // as many as it remembers, with the one
+			record(up+1, n)
+		}
+		if !taken(3) {
+			t.Error("a datagram of the next upstream is forgotten too early")
+		}
+	})
+}

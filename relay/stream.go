@@ -100,13 +100,15 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 			return
 		}
 		if readErr != nil {
-			return // it ended before it said what it is
+			p.unread(st.id) // it ended before it said what it is, here
+			return
 		}
 	}
 	t := p.awaitTrack(st.header.TrackAlias)
 	if t == nil {
 		p.relay.counts.add("unknown_alias", 1)
 		rs.CancelRead(codeCancelled)
+		p.unread(st.id)
 		return
 	}
 	if st.header.DefaultPriority {
@@ -118,6 +120,7 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 	st.objects.Init(&st.header, p.draft)
 	if !t.begin(st) {
 		rs.CancelRead(codeCancelled)
+		p.unread(st.id)
 		return
 	}
 	defer t.end(st)

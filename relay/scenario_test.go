@@ -95,7 +95,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // scenarioTotals sums over scenarios.
-type scenarioTotals struct{ objects, datagrams, streams, fast, missing atomic.Uint64 }
+type scenarioTotals struct{ objects, datagrams, streams, fast, missing, refused atomic.Uint64 }
 
 // scenario is a running scenario.
 type scenario struct {

@@ -314,7 +314,6 @@ func (c *conn) cleanUp(now int64) {
 		delete(c.reserved, s.id)
 		delete(c.slotOf, s.id)
 		delete(c.streams, s.id)
-		delete(c.bySource, sourceKey{s.upstream, s.source})
 		c.freeSlots = append(c.freeSlots, s.slot)
 		c.mu.Unlock()
 		if q != nil {

@@ -73,6 +73,10 @@ func (s *FastStream) Begun() bool {
 
 // cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
 func (s *FastStream) cut(r datapath.Reason) {
+	if s.dropped == datapath.ReasonDropStream {
+		s.dropped = r // see finalDiffers
+		return
+	}
 	if s.done || s.reset {
 		return
 	}

@@ -37,7 +37,6 @@ type FastStream struct {
 	opened   int64  // when
 
 	// Guarded by c.mu.
-	claimed  bool
 	sent     ranges // in flight or acknowledged, sent by anybody
 	acked    ranges
 	ever     ranges   // sent at least once

@@ -37,6 +37,10 @@ func (s *FastStream) Dropped() (r datapath.Reason, ok bool) {
 	return s.dropped, s.dropped != datapath.Forwarded
 }
 
+// Begun reports whether the client knows, or is going to know, of the stream: all but what was dropped at its first byte. It does not
+// change. Only such streams count in PUBLISH_DONE.
+func (s *FastStream) Begun() bool { return !s.unborn }
+
 // cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
 func (s *FastStream) cut(r datapath.Reason) {
 	if s.done || s.reset {

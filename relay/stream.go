@@ -258,7 +258,7 @@ func (st *stream) finish(err error, code uint64) {
 // addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu, under which nothing may be
 // sent: begin does that.
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
-	if _, dropped := fs.Dropped(); !dropped {
+	if fs.Begun() { // also if it was cut since: then a RESET_STREAM comes of it
 		s.opened.Add(1)
 		s.fast.Add(1)
 	}

@@ -344,6 +344,7 @@ func (s *subscriber) unsubscribe() {
 func (s *subscriber) result(err error) (*Received, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	complete := s.complete(s.order)
 	for _, t := range s.order {
 		start := TrackStart{Track: t.name, FirstGroup: t.first, Streams: t.streams}
 		select {
@@ -359,7 +360,7 @@ func (s *subscriber) result(err error) (*Received, error) {
 			default:
 				start.Failed = fmt.Sprintf("ended with code %d: %s", code, reason)
 			}
-			start.Incomplete = start.Announced > t.streams
+			start.Incomplete = !complete && start.Announced > t.streams
 		default:
 		}
 		s.received.Tracks = append(s.received.Tracks, start)

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -26,6 +27,7 @@ import (
 
 	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/congestion"
+	"github.com/fastrelay/fastrelay/internal/lab/netlab"
 )
 
 // Exit codes.
@@ -73,7 +75,7 @@ func Main(args []string, out, errOut io.Writer) int {
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
 		kong.Vars{
-			"version": version(), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
+			"version": version(), "maxhops": strconv.Itoa(netlab.MaxHops), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
 		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),

@@ -15,7 +15,6 @@ import (
 	"github.com/fastrelay/fastrelay/internal/lab/netlab"
 	"github.com/fastrelay/fastrelay/internal/media"
 	"github.com/fastrelay/fastrelay/internal/wire"
-	"github.com/fastrelay/fastrelay/quicadapt"
 	"github.com/fastrelay/fastrelay/relay"
 )
 
@@ -25,6 +24,7 @@ const tailDrop = "none"
 type demoCmd struct {
 	Datapath    string        `default:"auto" enum:"auto,ebpf,sim,none" help:"What forwards packets in the fast run: the kernel (ebpf: needs root), its simulation (sim), or nothing (none: only one run). auto takes ebpf where it can, otherwise sim."`
 	Subscribers int           `short:"n" default:"3" help:"Number of subscribers (default: ${default})."`
+	Hops        int           `default:"1" help:"Relays in a row between publisher and subscribers, each with a datapath of its own: 1 to ${maxhops} (default: ${default})."`
 	Input       string        `default:"sample" placeholder:"FILE" help:"MP4 file to send. Default: the clip that comes with fastrelay."`
 	Draft       int           `default:"16" enum:"14,16" help:"MoQ transport draft, 14 or 16 (default: ${default})."`
 	Duration    time.Duration `help:"Send only the first part of the clip."`
@@ -49,8 +49,11 @@ checks that every object arrives unchanged, measures how long the relay takes, a
   sudo fastrelay demo -n 20           in the kernel, in network namespaces of its own
 
   fastrelay demo --loss 0.02 --delay 10ms --datapath=sim
+  sudo fastrelay demo --hops 2 -n 1
 
   fastrelay demo --rate 500kbit -n 1 --heuristic live
+
+With --hops each relay subscribes at the one before it. --rate, --loss, --delay and --heuristic are of the last one and its subscribers.
 
 --rate limits what reaches the subscribers. What is dropped then is no failure if the relay says why; the report has what became of the
 frames of each priority, and how many of those that arrived can be decoded.
@@ -65,6 +68,9 @@ that was expected is missing or changed.`
 func (c *demoCmd) Validate() error {
 	if c.Subscribers < 1 || c.Subscribers > 500 {
 		return fmt.Errorf("--subscribers must be 1 to 500, not %d", c.Subscribers)
+	}
+	if c.Hops < 1 || c.Hops > netlab.MaxHops {
+		return fmt.Errorf("--hops must be 1 to %d, not %d", netlab.MaxHops, c.Hops)
 	}
 	if c.Duration < 0 {
 		return errors.New("--duration must not be negative")
@@ -146,15 +152,16 @@ type demo struct {
 type trial struct {
 	published *endpoint.Published
 	received  []*endpoint.Received
-	reasons   map[string]uint64
-	boundary  quicadapt.ConnStats
+	relays    []*relay.Stats     // from the publisher on
 	upstream  *capture.Recording // at the publisher
 	down      *capture.Recording // at the subscribers
 	keylog    []byte
-	media     map[uint8]relay.Tally
 	lost      uint64 // packets, by --loss
-	port      uint16 // of the relay
+	port      uint16 // of the last relay
 }
+
+// last returns the counters of the relay that serves the subscribers.
+func (t *trial) last() *relay.Stats { return t.relays[len(t.relays)-1] }
 
 func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 	clip, err := openClip(c.Input, c.Layout)
@@ -181,11 +188,11 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		}
 	}
 	report := &demoReport{
-		Datapath: name, DatapathWhy: why, Cipher: cipher, Draft: c.Draft, Subscribers: c.Subscribers, Input: c.Input, Layout: c.Layout,
+		Datapath: name, DatapathWhy: why, Cipher: cipher, Draft: c.Draft, Subscribers: c.Subscribers, Hops: c.Hops, Input: c.Input, Layout: c.Layout,
 		Loss: c.Loss, PathDelay: c.Delay.Microseconds(), Rate: uint64(c.Rate), Heuristic: c.Heuristic,
 		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
 	}
-	a.say("datapath %s, cipher %s, draft %d, %d subscribers; clip of %v, %d objects", name, cipher, c.Draft, c.Subscribers,
+	a.say("datapath %s, cipher %s, draft %d, %s, %s; clip of %v, %d objects", name, cipher, c.Draft, relays(c.Hops), subscribers(c.Subscribers),
 		clip.Duration.Round(time.Millisecond), d.objects)
 	if why != "" {
 		a.say("%s", why)
@@ -242,9 +249,41 @@ func (c *demoCmd) cipher(datapath string) (string, error) {
 	return cipherAEAD, nil
 }
 
-// startDelay grows with the subscribers, who all have to come before the clip starts.
+// relays names a number of relays.
+func relays(n int) string {
+	if n == 1 {
+		return "1 relay"
+	}
+	return fmt.Sprintf("%d relays in a row", n)
+}
+
+// subscribers names a number of subscribers.
+func subscribers(n int) string {
+	if n == 1 {
+		return "1 subscriber"
+	}
+	return fmt.Sprintf("%d subscribers", n)
+}
+
+// relayName names a relay in messages, counted from the publisher.
+func (c *demoCmd) relayName(hop int) string {
+	if c.Hops == 1 {
+		return "relay"
+	}
+	return fmt.Sprintf("relay %d", hop+1)
+}
+
+// heuristicOf returns what a relay drops by, counted from the publisher: the last one has the bottleneck.
+func (d *demo) heuristicOf(m mode, hop int) string {
+	if hop < d.Hops-1 {
+		return ""
+	}
+	return m.heuristic
+}
+
+// startDelay grows with the subscribers, who all have to come before the clip starts, and with the relays that they go through.
 func (c *demoCmd) startDelay() time.Duration {
-	return endpoint.DefaultStartDelay + time.Duration(c.Subscribers)*30*time.Millisecond + 10*c.Delay + c.lossTime()
+	return endpoint.DefaultStartDelay + time.Duration(c.Hops-1)*250*time.Millisecond + time.Duration(c.Subscribers)*30*time.Millisecond + 10*c.Delay + c.lossTime()
 }
 
 // lossTime is how much longer handshakes and last repairs may take because packets are lost: 0 without loss.
@@ -260,8 +299,10 @@ func (c *demoCmd) patience() time.Duration {
 	return endpoint.DefaultTimeout + 10*c.Delay + c.lossTime()
 }
 
-// recorded reports whether what the datapath does in a run is to be written to --record: that of the first.
-func (d *demo) recorded(m mode) bool { return d.Record != "" && m.name == "fast" }
+// recorded reports whether what the datapath does in a run is to be written to --record: that of the first, in the last relay.
+func (d *demo) recorded(m mode, hop int) bool {
+	return d.Record != "" && m.name == "fast" && hop == d.Hops-1
+}
 
 func (c *demoCmd) draft() wire.Draft { return wire.Draft(c.Draft) }
 

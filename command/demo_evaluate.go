@@ -20,13 +20,15 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 			return nil, err
 		}
 	}
+	last := t.last()
 	c := endpoint.Compare(t.published, t.received)
 	r := &demoRun{
 		Mode: m.name, Datapath: m.datapath, Cipher: m.cipher,
 		ObjectsPublished: c.Published, ObjectsExpected: c.Expected, ObjectsDelivered: c.Delivered,
 		ObjectsCorrupt: c.Corrupt, ObjectsMissing: c.Missing, ObjectsReset: c.Reset,
-		PacketsForwarded: t.boundary.ForwardedPackets, BytesForwarded: t.boundary.ForwardedBytes, Repairs: t.boundary.RepairPackets, Reasons: t.reasons, PacketsLost: t.lost,
-		Files: []string{}, Problems: []string{}, comparison: c, boundary: t.boundary,
+		PacketsForwarded: last.Boundary.ForwardedPackets, BytesForwarded: last.Boundary.ForwardedBytes, Repairs: last.Boundary.RepairPackets,
+		Reasons: last.Reasons, PacketsLost: t.lost,
+		Files: []string{}, Problems: []string{}, comparison: c, boundary: last.Boundary,
 	}
 	for _, s := range t.received {
 		r.BytesMedia += s.WireBytes
@@ -34,12 +36,14 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 	if r.BytesMedia > 0 {
 		r.ForwardedShare = float64(r.BytesForwarded) / float64(r.BytesMedia)
 	}
+	r.Relays = relayRuns(t, r.ForwardedShare)
 	if own := shortHeaders(t.down, t.port); own > r.PacketsForwarded {
 		r.PacketsSlow = own - r.PacketsForwarded
 	}
 	r.Heuristic = m.heuristic
+	became := becameOf(last)
 	for _, l := range endpoint.Layers(t.published, t.received) {
-		r.Media = append(r.Media, mediaLayer{Layer: l, Relay: t.media[l.Priority]})
+		r.Media = append(r.Media, mediaLayer{Layer: l, Relay: became[l.Priority]})
 	}
 	d.problems(r, t)
 	var err error
@@ -66,6 +70,26 @@ func (d *demo) evaluate(ctx context.Context, m mode, t *trial) (*demoRun, error)
 		}
 	}
 	return r, nil
+}
+
+// relayRuns tells the relays of a run apart; share is that of the last one. What one relay sends to the next is what a subscriber gets, once.
+func relayRuns(t *trial, share float64) []relayRun {
+	once := t.published.Bytes // without the headers, but with what the last relay dropped
+	for _, s := range t.received {
+		once = max(once, s.WireBytes)
+	}
+	var runs []relayRun
+	for i, s := range t.relays {
+		b := &s.Boundary
+		r := relayRun{
+			PacketsForwarded: b.ForwardedPackets, BytesForwarded: b.ForwardedBytes, Repairs: b.RepairPackets, ForwardedShare: share, Reasons: s.Reasons,
+		}
+		if i < len(t.relays)-1 {
+			r.ForwardedShare = min(1, float64(b.ForwardedBytes)/float64(max(once, 1)))
+		}
+		runs = append(runs, r)
+	}
+	return runs
 }
 
 // problems lists why a run is not whole.

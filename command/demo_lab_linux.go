@@ -20,8 +20,9 @@ import (
 // labPort is the relay's port in its own network namespace, where nobody else is.
 const labPort = 4433
 
-// labPacketSize is what the lab's interfaces carry, without the relay having to find out.
-const labPacketSize = "1452"
+// labPacketSize is what the lab's interfaces carry and a little less, without the relay having to find out: what the datapath sends to a
+// next relay may have to be larger than what came from this one.
+const labPacketSize = "1440"
 
 // demoLab runs relay, publisher and subscribers as processes of this program in network namespaces of their own.
 type demoLab struct {
@@ -64,7 +65,7 @@ func newDemoLab(ctx context.Context, d *demo) (*demoLab, error) {
 	if l.dir, err = os.MkdirTemp("", labDirPrefix+strconv.Itoa(os.Getpid())+"-"); err != nil {
 		return nil, err
 	}
-	if l.lab, err = netlab.New(ctx, netlab.Options{}); err != nil {
+	if l.lab, err = netlab.New(ctx, netlab.Options{Hops: d.Hops}); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.dir))
 	}
 	if l.Rate > 0 {
@@ -115,25 +116,27 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 		}
 		defer closing(loss, &err)
 	}
-	keys, cert := filepath.Join(l.dir, m.name+".keys"), filepath.Join(l.dir, m.name+".pem")
-	relay, err := startChild(ctx, l.lab.Relay, l.exe, l.relayArgs(m, cert)...)
-	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
+	keys := filepath.Join(l.dir, m.name+".keys")
+	relays := make([]*child, l.Hops)
+	for i := range relays {
+		if relays[i], err = startChild(ctx, l.lab.Relays[i], l.exe, l.relayArgs(m, i)...); err != nil {
+			return nil, fmt.Errorf("%s: %w", l.relayName(i), err)
+		}
+		defer relays[i].kill()
+		if err := relays[i].await(ctx, "listening"); err != nil {
+			return nil, fmt.Errorf("%s: %w", l.relayName(i), err)
+		}
 	}
-	defer relay.kill()
-	if err := relay.await(ctx, "listening"); err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
-	client := func(end netip.Addr) []string {
+	client := func(end netip.Addr, hop int) []string {
 		return []string{
-			"--json", "--relay", netip.AddrPortFrom(end, labPort).String(), "--ca", cert, "--keylog", keys,
+			"--json", "--relay", labAddr(end), "--ca", l.cert(m, hop), "--keylog", keys,
 			"--draft", strconv.Itoa(l.Draft), "--cipher", m.cipher, "--log-level", l.level(),
 			"--timeout", l.patience().String(),
 		}
 	}
 	publisher, err := startChild(ctx, l.lab.Publisher, l.exe, append([]string{
 		"publish", l.input, "--layout", l.Layout, "--start-delay", l.startDelay().String(), "--duration", l.Duration.String(),
-	}, client(l.lab.Upstream.Relay.Addr())...)...)
+	}, client(l.lab.Upstream.Relay.Addr(), 0)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
@@ -143,7 +146,7 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 	}
 	subscriber, err := startChild(ctx, l.lab.Subscriber, l.exe, append([]string{
 		"subscribe", "--count", strconv.Itoa(l.Subscribers), "--out", filepath.Join(l.Out, "received-"+m.name+".mp4"), "--grace", l.patience().String(),
-	}, client(l.lab.Downstream.Relay.Addr())...)...)
+	}, client(l.lab.Downstream.Relay.Addr(), l.Hops-1)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribers: %w", err)
 	}
@@ -156,12 +159,15 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 	if err := publisher.result(ctx, &t.published); err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
-	var last relayEvent
-	if err := relay.stop(ctx, &last); err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
-	if last.Stats != nil {
-		t.reasons, t.boundary, t.media = last.Stats.Reasons, last.Stats.Boundary, becameOf(last.Stats)
+	for i, c := range relays {
+		var last relayEvent
+		if err := c.stop(ctx, &last); err != nil {
+			return nil, fmt.Errorf("%s: %w", l.relayName(i), err)
+		}
+		if last.Stats == nil {
+			return nil, fmt.Errorf("%s: its last words have no counters", l.relayName(i))
+		}
+		t.relays = append(t.relays, last.Stats)
 	}
 	if loss != nil {
 		if t.lost, err = loss.Dropped(); err != nil {
@@ -183,20 +189,37 @@ func (l *demoLab) try(ctx context.Context, m mode) (t *trial, err error) {
 // level is what the processes log; it goes nowhere but into what is told of a process that fails.
 func (l *demoLab) level() string { return "warn" }
 
-func (l *demoLab) relayArgs(m mode, cert string) []string {
+// cert is the file with the certificate of a relay, counted from the publisher.
+func (l *demoLab) cert(m mode, hop int) string {
+	return filepath.Join(l.dir, fmt.Sprintf("%s-%d.pem", m.name, hop))
+}
+
+func labAddr(a netip.Addr) string { return netip.AddrPortFrom(a, labPort).String() }
+
+// relayArgs are the arguments of a relay, counted from the publisher.
+func (l *demoLab) relayArgs(m mode, hop int) []string {
 	args := []string{
 		"relay", "--json", "--listen", fmt.Sprintf("0.0.0.0:%d", labPort), "--datapath", m.datapath, "--cipher", m.cipher,
-		"--write-cert", cert, "--log-level", l.level(), "--packet-size", labPacketSize,
+		"--write-cert", l.cert(m, hop), "--log-level", l.level(), "--packet-size", labPacketSize,
 		"--congestion", l.Congestion,
 	}
-	if l.recorded(m) {
+	if l.recorded(m, hop) {
 		args = append(args, "--record", l.Record)
 	}
-	if m.heuristic != "" {
-		args = append(args, "--heuristic", m.heuristic)
+	if h := l.heuristicOf(m, hop); h != "" {
+		args = append(args, "--heuristic", h)
+	}
+	up, down := l.lab.Upstream.Relay, l.lab.Downstream.Relay // the relay's ends of its two links
+	if hop > 0 {
+		link := l.lab.Between[hop-1]
+		up = link.Peer
+		args = append(args, "--upstream", labAddr(link.Relay.Addr()), "--upstream-ca", l.cert(m, hop-1))
+	}
+	if hop < l.Hops-1 {
+		down = l.lab.Between[hop].Relay
 	}
 	if m.datapath == datapathEBPF {
-		args = append(args, "--interface", l.lab.Upstream.Relay.Interface, "--interface", l.lab.Downstream.Relay.Interface)
+		args = append(args, "--interface", up.Interface, "--interface", down.Interface)
 	}
 	return args
 }

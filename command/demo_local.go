@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,31 +30,26 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
-// tryLocal runs the clip with all parties in this process, over loopback.
-func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
-	loopback := net.IPv4(127, 0, 0, 1)
+// localRelay starts the relay at a place in the row, counted from the publisher; upstream is that before it, nil for the first.
+func (d *demo) localRelay(m mode, hop int, cert tls.Certificate, upstream *relay.Upstream) (*runningRelay, error) {
 	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a UDP socket: %w", err)
-	}
-	cert, err := endpoint.SelfSigned(time.Now())
-	if err != nil {
-		return nil, errors.Join(err, closeUDP(pc))
 	}
 	r := &runningRelay{socket: pc, keylog: nopCloser{}, recording: nopCloser{}}
 	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
-	makes, err := heuristicNamed(m.heuristic)
+	makes, err := heuristicNamed(d.heuristicOf(m, hop))
 	if err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 	}
 	cfg := relay.Config{
-		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", "relay"),
-		Congestion: d.Congestion,
-		TLS:        &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", d.relayName(hop)),
+		Congestion: d.Congestion, Upstream: upstream,
+		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 	}
-	if d.recorded(m) {
+	if d.recorded(m, hop) {
 		if r.recording, err = record(&cfg, d.Record); err != nil {
 			return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 		}
@@ -61,22 +57,48 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 	if r.relay, err = relay.New(cfg); err != nil {
 		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc), r.recording.Close())
 	}
-	defer closing(r, &err)
-	serving, stop := context.WithCancel(ctx)
-	defer stop()
-	var served sync.WaitGroup
-	served.Go(func() {
-		if err := r.relay.Serve(serving); err != nil && serving.Err() == nil {
-			d.app.log.Error("relay ended", "err", err)
-		}
-	})
-	defer served.Wait()
-	defer stop()
+	return r, nil
+}
 
+var loopback = net.IPv4(127, 0, 0, 1)
+
+// tryLocal runs the clip with all parties in this process, over loopback.
+func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
+	cert, err := endpoint.SelfSigned(time.Now())
+	if err != nil {
+		return nil, err
+	}
 	tc, err := endpoint.Trust{CA: endpoint.PEM(cert)}.TLS("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
+	serving, stop := context.WithCancel(ctx)
+	var served sync.WaitGroup
+	var relays []*runningRelay // the publisher's first
+	defer func() {
+		stop()
+		served.Wait()
+		for _, r := range slices.Backward(relays) {
+			closing(r, &err)
+		}
+	}()
+	for i := range d.Hops {
+		var upstream *relay.Upstream
+		if i > 0 {
+			upstream = &relay.Upstream{Addr: relays[i-1].socket.LocalAddr().String(), TLS: tc.Clone()}
+		}
+		r, err := d.localRelay(m, i, cert, upstream)
+		if err != nil {
+			return nil, err
+		}
+		relays = append(relays, r)
+		served.Go(func() {
+			if err := r.relay.Serve(serving); err != nil && serving.Err() == nil {
+				d.app.log.Error(d.relayName(i)+" ended", "err", err)
+			}
+		})
+	}
+	top, edge := relays[0].socket.LocalAddr(), relays[d.Hops-1].socket.LocalAddr()
 	keys := &lockedBuffer{}
 	tc.KeyLogWriter = keys
 	taps := make([]*tap, 1+d.Subscribers) // the publisher's first
@@ -95,16 +117,22 @@ func (d *demo) tryLocal(ctx context.Context, m mode) (t *trial, err error) {
 		}
 	}
 	dial := func(i int) endpoint.DialConfig {
+		addr := edge
+		if i == 0 {
+			addr = top
+		}
 		return endpoint.DialConfig{
-			Addr: pc.LocalAddr(), TLS: tc, Draft: d.draft(), Null: m.cipher == cipherNull, PacketConn: taps[i], Timeout: d.patience(),
+			Addr: addr, TLS: tc, Draft: d.draft(), Null: m.cipher == cipherNull, PacketConn: taps[i], Timeout: d.patience(),
 		}
 	}
-	t = &trial{port: uint16(pc.LocalAddr().(*net.UDPAddr).Port)}
+	t = &trial{port: uint16(edge.(*net.UDPAddr).Port)}
 	if err := d.parties(ctx, m, t, dial); err != nil {
 		return nil, err
 	}
-	stats := r.relay.Stats()
-	t.reasons, t.boundary, t.media = stats.Reasons, stats.Boundary, becameOf(&stats)
+	for _, r := range relays {
+		stats := r.relay.Stats()
+		t.relays = append(t.relays, &stats)
+	}
 	for _, p := range paths {
 		t.lost += p.Dropped()
 	}

@@ -15,6 +15,7 @@ type demoReport struct {
 	Cipher      string  `json:"cipher"`
 	Draft       int     `json:"draft"`
 	Subscribers int     `json:"subscribers"`
+	Hops        int     `json:"hops"`
 	Input       string  `json:"input"`
 	Layout      string  `json:"layout"`
 	Loss        float64 `json:"loss"`
@@ -79,6 +80,15 @@ type mediaLayer struct {
 	Relay relay.Tally `json:"relay"`
 }
 
+// relayRun is what one of the relays forwarded in a run.
+type relayRun struct {
+	PacketsForwarded uint64            `json:"packets_forwarded"`
+	BytesForwarded   uint64            `json:"bytes_forwarded"`
+	ForwardedShare   float64           `json:"forwarded_share"`
+	Repairs          uint64            `json:"repairs"`
+	Reasons          map[string]uint64 `json:"reasons"`
+}
+
 // demoRun is one run of the clip.
 type demoRun struct {
 	Mode             string             `json:"mode"` // fast, slow-aead or slow-null
@@ -100,6 +110,7 @@ type demoRun struct {
 	Reasons          map[string]uint64  `json:"reasons"`
 	Heuristic        string             `json:"heuristic,omitempty"`
 	Media            []mediaLayer       `json:"media"`
+	Relays           []relayRun         `json:"relays"` // from the publisher on; the counts above are of the last one
 	Delay            delay.Distribution `json:"relay_delay_us"`
 	Files            []string           `json:"files"`
 	Problems         []string           `json:"problems"` // why the run is not whole; empty if it is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +20,7 @@ type studyCmd struct {
 	List       bool     `help:"List the scenarios and heuristics, and end."`
 	Scenario   []string `placeholder:"NAME|FILE" help:"Scenarios to run: shipped ones by name, others by a file that ends in .toml. Default: all shipped."`
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
-	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of standing queues cubic too."`
+	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of queues cubic too."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
 	Out        string   `default:"out/study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`
@@ -90,7 +91,7 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 		a.event(r.Summary())
 		return nil
 	}
-	a.say("%d runs, %d of them from before; results in %s", len(r.Runs), r.Reused, c.Out)
+	a.say("%d runs, %d of them from before; results in %s, the page is %s", len(r.Runs), r.Reused, c.Out, filepath.Join(c.Out, "report.html"))
 	return printStudy(a, r)
 }
 
@@ -103,15 +104,15 @@ func printStudy(a *app, r *study.Results) error {
 			continue
 		}
 		if row.Scenario != last {
-			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tlink used\tcontrol<2RTT\t\n", row.Scenario)
+			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tstanding\tlink used\tcontrol<2RTT\t\n", row.Scenario)
 			last = row.Scenario
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.2f ± %.2f\t", row.Heuristic, row.Congestion, row.DecodableFPS.Mean, row.DecodableFPS.CI)
 		for _, e := range row.Decodable {
 			fmt.Fprintf(w, "%.1f %%\t", 100*e.Mean)
 		}
-		fmt.Fprintf(w, "%.0f ms\t%.1f\t%.1f %%\t%.0f ms\t%.1f %%\t%.1f %%\t\n", row.DelayP95.Mean, row.Stalls.Mean, 100*row.Wasted.Mean,
-			row.QueueP95.Mean, 100*row.Utilisation.Mean, 100*row.Control.Mean)
+		fmt.Fprintf(w, "%.0f ms\t%.1f\t%.1f %%\t%.0f ms\t%.0f ms\t%.1f %%\t%.1f %%\t\n", row.DelayP95.Mean, row.Stalls.Mean, 100*row.Wasted.Mean,
+			row.QueueP95.Mean, row.StandingP95.Mean, 100*row.Utilisation.Mean, 100*row.Control.Mean)
 	}
 	return w.Flush()
 }

@@ -17,6 +17,9 @@ const (
 	maxQueue = 10 * time.Second
 	// rateTime is over what time rates are averaged: a congestion window breathes, and what was dropped for it does not come back.
 	rateTime = 500 * time.Millisecond
+	// rateBreath is by what factor a congestion window breathes at most. What is averaged is not higher: the first window over the RTT of a path
+	// on which nothing queues yet may be a thousand times what the path carries, and would count for seconds.
+	rateBreath = 4
 	// payload is the share of media in packets; the rest is headers, acknowledgments and control.
 	payload = 0.95
 	// reportAge is for how long a client's report counts, and reportDelay the delay from which on it is believed more than congestion control.
@@ -63,6 +66,7 @@ func (p *Planner) smooth(now time.Duration, rate float64) {
 	if p.rate == 0 {
 		p.rate = rate
 	}
+	p.rate = min(p.rate, rateBreath*rate)
 	p.rate += (rate - p.rate) * min(max(float64(now-p.at), 0)/float64(rateTime), 1)
 	p.at = now
 }

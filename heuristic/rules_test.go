@@ -156,6 +156,9 @@ func TestPlanner(t *testing.T) {
 		{"the client reports a queue", View{Rate: rate, Reported: &Report{Rate: rate / 2, Delay: time.Second, At: step}}, 90_000, 45_000},
 		{"the client reports no queue", View{Rate: rate, Reported: &Report{Rate: rate / 2, Delay: time.Millisecond, At: step}}, 92_000, 46_000},
 		{"an old report", View{Rate: rate, Reported: &Report{Rate: 1, Delay: time.Second, At: -time.Second}}, 93_000, 46_000},
+		{"not known again", View{}, 0, 0},
+		{"a window over the RTT of an empty path", View{Rate: 1000 * rate}, 100_000_000, 50_000_000},
+		{"over that of a full one", View{Rate: rate}, 340_000, 170_000},
 	} {
 		if tc.v.Reported != nil && tc.v.Reported.At == 0 {
 			tc.v.Reported.At = step

@@ -36,8 +36,8 @@ func simulate(t *testing.T, name, h string, seeds uint64) (fps float64, fates [r
 // TestHalfRate: on a path that carries 55 % of the media, with the default nearly all key frames and audio arrive, and half as many frames
 // again can be decoded as with tail drop.
 func TestHalfRate(t *testing.T) {
-	none, _ := simulate(t, "half-rate", "none", 3)
-	live, fates := simulate(t, "half-rate", heuristic.Default, 3)
+	none, _ := simulate(t, "half-rate", "none", 10)
+	live, fates := simulate(t, "half-rate", heuristic.Default, 10)
 	for _, c := range []run.Class{run.Audio, run.Key} {
 		if f := fates[c]; float64(f.Delivered) < 0.99*float64(f.Published) {
 			t.Errorf("%v: %d of %d arrived", c, f.Delivered, f.Published)

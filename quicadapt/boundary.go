@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,6 +297,7 @@ func (b *Boundary) remove(c *conn) {
 		if err := dp.SetUpstream(up, nil); err != nil && !errors.Is(err, datapath.ErrClosed) {
 			b.cfg.Logger.Warn("datapath did not remove an upstream", "upstream", up, "err", err)
 		}
+		b.forgetUpstream(up)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -317,6 +319,29 @@ func (b *Boundary) remove(c *conn) {
 	for ap := range c.addrs {
 		b.forgetAddress(c, ap)
 	}
+}
+
+// forgetUpstream makes the ID of an upstream that the datapath has removed ready for the next one, which counts streams and packets from 0 again.
+func (b *Boundary) forgetUpstream(up datapath.UpstreamID) {
+	b.drain() // the last records of it
+	b.mu.RLock()
+	clients := slices.Clone(b.clients)
+	b.mu.RUnlock()
+	for _, c := range clients {
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		for k, s := range c.bySource {
+			if k.upstream == up {
+				delete(c.bySource, k)
+				s.resetLocked(codeCancelled) // nobody comes for it
+			}
+		}
+		c.datagrams.forget(up)
+		c.mu.Unlock()
+	}
+	b.wake()
 }
 
 // addrPort returns the address of a UDP address, IPv4 as such.

@@ -80,7 +80,8 @@ type conn struct {
 	maxStreams           uint64
 	maxDatagram          uint64 // max_datagram_frame_size of the peer
 	streamLimit          uint64
-	maxSize, peerMaxSize int
+	maxSize, peerMaxSize int // of quic-go's and own packets
+	search               sizeSearch
 	ackExponent          uint8
 	ownSent              map[uint64]uint64 // highest offset per stream of quic-go
 	ownData              uint64            // sum of these, of all streams ever
@@ -100,6 +101,7 @@ type conn struct {
 	need        []*FastStream // most important first
 	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
 	finished    []*FastStream
+	outcomes    []*FastStream // whose ends are to be told
 	unacked     int
 	cutEarly    map[uint64]datapath.Reason  // streams that the policy dropped, before they are known
 	reserved    map[uint64]*quic.SendStream // in the pool or taken by the datapath, by ID
@@ -241,7 +243,7 @@ func (c *conn) protection(k *wire.Keys, secret []byte, generation uint64) datapa
 
 func (c *conn) setMaxSize(n int) {
 	c.maxSize = min(n, c.peerMaxSize, datapath.MaxPacketSize)
-	c.space.SetMaxSize(c.maxSize)
+	c.space.SetMaxSize(c.datapathSize())
 	if c.loss != nil {
 		c.loss.SetDatagramSize(c.maxSize)
 		c.tellBudget()

@@ -95,4 +95,18 @@ func (r *datagramRing) put(k datagramKey, what datapath.Reason) {
 	r.set[k] = what
 }
 
+// forget removes what became of datagrams of an upstream.
+func (r *datagramRing) forget(up datapath.UpstreamID) {
+	ring := make([]datagramKey, 0, len(r.ring))
+	for i := range r.ring { // from the oldest on
+		k := r.ring[(r.next+i)%len(r.ring)]
+		if k.upstream == up {
+			delete(r.set, k)
+		} else {
+			ring = append(ring, k)
+		}
+	}
+	r.ring, r.next = ring, 0
+}
+
 var errNoDatapath = errors.New("this boundary has no datapath")

@@ -3,6 +3,7 @@ package quicadapt_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -25,7 +26,9 @@ type pair struct {
 	client *quic.Conn
 	id     datapath.ClientID
 
-	sockets []net.PacketConn // of server and client, and one that is free
+	sockets   []net.PacketConn // of server and client, and one that is free
+	listener  *quicadapt.Listener
+	clientTLS *tls.Config
 }
 
 func newPair(t *testing.T, ctx context.Context, null bool, loss float64, clientConf *quic.Config) *pair {
@@ -38,7 +41,7 @@ func newPairWith(t *testing.T, ctx context.Context, null bool, loss float64, cli
 	t.Helper()
 	serverTLS, clientTLS := certificate(t)
 	sockets := newNetwork(t, 5, loss, tap, "10.0.0.1", "10.0.0.2", "10.0.0.3")
-	p := &pair{dp: newScripted(sockets[0]), sockets: sockets}
+	p := &pair{dp: newScripted(sockets[0]), sockets: sockets, clientTLS: clientTLS}
 	b, err := quicadapt.New(sockets[0], quicadapt.Config{Null: null, Datapath: p.dp})
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +52,7 @@ func newPairWith(t *testing.T, ctx context.Context, null bool, loss float64, cli
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.listener = ln
 	p.client = dial(t, ctx, null, sockets[1], sockets[0].LocalAddr(), clientConf, clientTLS)
 	if p.server, err = ln.Accept(ctx); err != nil {
 		t.Fatal(err)

@@ -90,7 +90,7 @@ func (c *conn) describe() *datapath.Client {
 		secret = c.secretClient
 	}
 	return &datapath.Client{
-		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.maxSize, MaxDatagram: c.maxDatagram,
+		Local: c.localAddr(), Remote: c.remote, DCID: append([]byte(nil), c.dcid...), MaxSize: c.datapathSize(), MaxDatagram: c.maxDatagram,
 		Protection: c.protection(c.wireOut, secret, c.wireOutGen), PriorityCID: c.marks.Load() && isWildcard(c.dcid),
 	}
 }
@@ -306,12 +306,6 @@ func (c *conn) cleanUp(now int64) {
 		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
 	}
 	for _, s := range done {
-		c.mu.Lock()
-		onEnd, outcome := s.onEnd, s.outcome()
-		c.mu.Unlock()
-		if onEnd != nil {
-			onEnd(outcome)
-		}
 		if s.unborn {
 			continue
 		}
@@ -320,7 +314,6 @@ func (c *conn) cleanUp(now int64) {
 		delete(c.reserved, s.id)
 		delete(c.slotOf, s.id)
 		delete(c.streams, s.id)
-		delete(c.bySource, sourceKey{s.upstream, s.source})
 		c.freeSlots = append(c.freeSlots, s.slot)
 		c.mu.Unlock()
 		if q != nil {

@@ -110,13 +110,13 @@ func (b *Boundary) service(c *conn) (next int64) {
 	c.onTimer(now)
 	for _, s := range c.bySource {
 		if now-s.opened > int64(unclaimedAfter) {
-			s.claimed = true
 			delete(c.bySource, sourceKey{s.upstream, s.source})
 			s.resetLocked(codeCancelled)
 		}
 	}
 	c.expire(now)
 	next = c.flush()
+	c.tellOutcomes()
 	c.update()
 	c.cleanUp(now)
 	c.refill()

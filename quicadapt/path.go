@@ -105,6 +105,7 @@ func (c *conn) move(to netip.AddrPort, cid []byte) {
 	if to == c.remote {
 		return
 	}
+	c.search = sizeSearch{}
 	c.setMaxSize(min(c.maxSize, initialPacketSize)) // what the new path takes is found out anew
 	if c.loss != nil && to.Addr() != c.remote.Addr() {
 		c.loss.ChangePath(c.b.now(), c.space.Next(), c.b.newController(c.maxSize))

@@ -22,12 +22,38 @@ type Outcome struct {
 	Stopped bool
 }
 
-// OnEnd has f called once the stream has ended for the client, on the boundary's goroutine, which must not be kept. It is not called
-// if the connection ends first. To be called before anything is written.
+// OnEnd has f called once it is known how the stream ends for the client: when all of it is acknowledged, or it is reset. It is called on the
+// boundary's goroutine, which must not be kept, and not if the connection ends first. To be called before anything is written.
 func (s *FastStream) OnEnd(f func(Outcome)) {
 	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
 	s.onEnd = f
-	s.c.mu.Unlock()
+	if s.done || s.reset {
+		s.decided()
+	}
+}
+
+// decided has the stream's outcome told. The caller holds c.mu.
+func (s *FastStream) decided() {
+	s.c.outcomes = append(s.c.outcomes, s)
+	s.c.b.wake()
+}
+
+// tellOutcomes tells how streams end, no lock being held.
+func (c *conn) tellOutcomes() {
+	c.mu.Lock()
+	over := c.outcomes
+	c.outcomes = nil
+	c.mu.Unlock()
+	for _, s := range over {
+		c.mu.Lock()
+		onEnd, outcome := s.onEnd, s.outcome()
+		s.onEnd = nil
+		c.mu.Unlock()
+		if onEnd != nil {
+			onEnd(outcome)
+		}
+	}
 }
 
 // Dropped returns the policy's reason, if it has dropped the stream.
@@ -37,12 +63,20 @@ func (s *FastStream) Dropped() (r datapath.Reason, ok bool) {
 	return s.dropped, s.dropped != datapath.Forwarded
 }
 
-// Begun reports whether the client knows, or is going to know, of the stream: all but what was dropped at its first byte. It does not
-// change. Only such streams count in PUBLISH_DONE.
-func (s *FastStream) Begun() bool { return !s.unborn }
+// Begun says whether the client knows of the stream, or will: it does not of one that was dropped at its first byte. It does of one that was
+// dropped later, if only by its reset.
+func (s *FastStream) Begun() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return !s.unborn
+}
 
 // cut is called when the datapath has dropped the rest of the stream. The caller holds c.mu.
 func (s *FastStream) cut(r datapath.Reason) {
+	if s.dropped == datapath.ReasonDropStream {
+		s.dropped = r // see finalDiffers
+		return
+	}
 	if s.done || s.reset {
 		return
 	}

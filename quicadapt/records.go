@@ -103,7 +103,6 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 		return nil
 	}
 	if old := c.bySource[sourceKey{up, f.UpstreamStream}]; old != nil {
-		old.claimed = true
 		old.resetLocked(codeCancelled) // of the upstream that had the ID before: nobody comes for it
 	}
 	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
@@ -161,6 +160,5 @@ func (c *Conn) FastStream(up datapath.UpstreamID, stream uint64) *FastStream {
 		return nil
 	}
 	delete(x.bySource, k)
-	s.claimed = true
 	return s
 }

@@ -42,6 +42,9 @@ func (c *conn) flush() int64 {
 		packets = append(packets, p)
 	}
 	c.probes = 0
+	if p := c.askSize(now); p != nil {
+		packets = append(packets, p)
+	}
 	c.tellBudget()
 	c.tellWaiting()
 	to := udpAddr(c.remote)
@@ -227,11 +230,16 @@ func (s *FastStream) appendFrame(payload []byte, room int, now int64) (_ []byte,
 }
 
 // finalDiffers resets a stream which the datapath has ended, at its highest offset, elsewhere than the publisher did: to the
-// subscriber another final size would be an error of the whole connection (RFC 9000, section 4.5), and it is the publisher's.
+// subscriber another final size would be an error of the whole connection (RFC 9000, section 4.5), and it is the publisher's; or the policy's,
+// which closes what it drops.
 func (s *FastStream) finalDiffers(highest uint64, closed bool) bool {
 	if s.finOurs || (!closed || s.end <= highest) && (!s.fin || s.end >= highest) {
 		return false
 	}
-	s.resetLocked(codeInternal)
+	if closed && !s.finSent && len(s.c.policy.Bands) > 0 {
+		s.cut(datapath.ReasonDropStream) // the policy has dropped the rest; the record that is still to be read says why
+	} else {
+		s.resetLocked(codeInternal)
+	}
 	return s.reset
 }

@@ -11,7 +11,8 @@ type carried struct {
 	n      uint8
 	media  bool   // of the datapath, or a repair: frames of fast streams
 	probed bool   // its frames have been handed over to a probe
-	own    uint64 // quic-go's number, without media
+	search bool   // it asks whether the path takes its size
+	own    uint64 // quic-go's number, without media and search
 }
 
 // sentFrame is a frame of a fast stream in a sent packet.
@@ -39,6 +40,10 @@ func (b *Boundary) newController(datagram int) congestion.Controller {
 func (c *conn) OnAcked(p *sentPacket) {
 	c.ackNewest = p.Sent
 	x := &p.Carried
+	if x.search {
+		c.sizeAnswered(p.Size, true)
+		return
+	}
 	if !x.media {
 		c.ackOwn = p.Sent
 		c.ownAcks.add(x.own)
@@ -56,6 +61,9 @@ func (c *conn) OnAcked(p *sentPacket) {
 // OnLost implements recovery.Handler: what a media packet carried is to be sent again. quic-go finds out about its own. The
 // packet may arrive after all, so it is not forgotten.
 func (c *conn) OnLost(p *sentPacket) {
+	if p.Carried.search {
+		c.sizeAnswered(p.Size, false)
+	}
 	if !p.Carried.media {
 		return
 	}
@@ -89,16 +97,12 @@ func (c *conn) sent(number uint64, at int64, size int, kind recovery.Kind) *carr
 	if p == nil {
 		return nil
 	}
-	p.Carried.n, p.Carried.media, p.Carried.probed, p.Carried.own = 0, kind == recovery.Ours, false, 0
+	p.Carried.n, p.Carried.media, p.Carried.probed, p.Carried.search, p.Carried.own = 0, kind == recovery.Ours, false, false, 0
 	return &p.Carried
 }
 
-// pacingBurst is the least number of packets that may leave at once. RFC 9002, section 7.7, allows an initial window.
-const pacingBurst = 10
-
-// tellBudget tells the datapath how much may be sent to the client, and how fast. Bursts are as large as what comes
-// between two drains of an idle datapath at that rate, or half a window if that is more: a key frame that comes at once
-// should not wait on a path that is not congested.
+// tellBudget tells the datapath how much may be sent to the client, and how fast. Bursts are as large as the controller says, or as what
+// comes between two drains of an idle datapath at that rate if that is more.
 func (c *conn) tellBudget() {
 	if !c.joined {
 		return
@@ -113,7 +117,7 @@ func (c *conn) tellBudget() {
 		return
 	}
 	c.paceRate = rate
-	burst := max(uint64(pacingBurst*c.maxSize), c.loss.Window()/2, uint64(float64(rate)*c.b.cfg.DrainInterval.Seconds()))
+	burst := max(c.loss.Burst(rate, c.maxSize), uint64(float64(rate)*c.b.cfg.DrainInterval.Seconds()))
 	c.space.SetPace(rate, burst)
 }
 

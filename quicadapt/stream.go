@@ -37,7 +37,6 @@ type FastStream struct {
 	opened   int64  // when
 
 	// Guarded by c.mu.
-	claimed  bool
 	sent     ranges // in flight or acknowledged, sent by anybody
 	acked    ranges
 	ever     ranges   // sent at least once
@@ -147,6 +146,7 @@ func (s *FastStream) resetLocked(code uint64) {
 		return
 	}
 	s.reset, s.code = true, code
+	s.decided() // nothing that the client says now changes it
 	s.final = s.c.space.CloseStream(s.slot)
 	s.dropChunks()
 	s.schedule()
@@ -328,12 +328,12 @@ func (s *FastStream) finish() {
 		return
 	}
 	s.done = true
+	s.decided()
 	if !s.unborn {
 		s.c.space.CloseStream(s.slot)
 	}
 	s.dropChunks()
 	s.c.finished = append(s.c.finished, s)
-	s.c.b.wake()
 }
 
 // appendData appends bytes [lo, hi) of the stream, which were written and not released.

@@ -236,6 +236,10 @@ func relaysInARow(w *world, hops []*hop, d wire.Draft, fast bool, cfg relay.Conf
 		if len(s.Tracks) != 1 {
 			t.Fatalf("relay %d: %+v", i, s)
 		}
+		// Packets of the publisher's largest size fit towards the next relay too, once what its path takes has been asked for.
+		if n := s.Reasons["too_big"]; n > groups*frames/10 {
+			t.Errorf("relay %d: %d frames were too big", i, n)
+		}
 		want := 1 // the next relay
 		if i == len(hops)-1 {
 			want = subscribers

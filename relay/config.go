@@ -69,12 +69,22 @@ type Config struct {
 	Heuristic func() heuristic.Heuristic
 	// Playout is after what time an object that has not arrived is of no use to subscribers, as heuristics are told; default 1 s.
 	Playout time.Duration
+	// Reported returns what a client itself measured and told out of band (thesis, section 3.4.1), with At by the wall clock, and false if it
+	// told nothing. It is asked before each policy, and must be quick. Default: no client tells anything.
+	Reported func(client net.Addr) (Report, bool)
 	// OnPolicy is called with each policy that a client is given, and what names it in the datapath's records, and OnRecord with these, which are
 	// valid during the call and must not be changed. Both must be quick. Default: nothing.
 	OnPolicy func(client datapath.ClientID, generation uint8, version uint32, p datapath.Policy)
 	OnRecord func(*datapath.Record)
 	// Logger is for what an operator wants to know; default: discarded.
 	Logger *slog.Logger
+}
+
+// Report is what a client measured of the media that reached it.
+type Report struct {
+	Rate  uint64        // bytes of media per second that arrived
+	Delay time.Duration // one way, above the least that it saw
+	At    time.Time     // when the report was received
 }
 
 // Bounds of Config.PacketSize: what every path of QUIC carries (RFC 9000, section 14), and the most that quic-go sends.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/media"
@@ -22,6 +24,7 @@ type overload struct {
 	mu     sync.Mutex
 	whole  map[uint8]int // streams by priority
 	codes  map[uint64]int
+	resets int                        // that came, those before anything else of their stream included
 	groups map[uint64]map[uint64]bool // group → object IDs that came whole
 }
 
@@ -37,6 +40,7 @@ func (o *overload) read(w *world, s *moq.Session) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			if errors.As(err, &reset) && reset.Remote {
+				o.resets++
 				if len(b) > 0 {
 					o.codes[uint64(reset.ErrorCode)]++
 				}
@@ -77,15 +81,58 @@ func (o *overload) decodable(frames uint64) (n int) {
 	return n
 }
 
+// watched is a heuristic that remembers the last smoothed RTT that it was told.
+type watched struct {
+	heuristic.Heuristic
+	rtt *atomic.Int64
+}
+
+func (h watched) Policy(v *heuristic.View) datapath.Policy {
+	h.rtt.Store(int64(v.SmoothedRTT))
+	return h.Heuristic.Policy(v)
+}
+
+// answers is how long the relay's answers were under way.
+type answers struct {
+	n, late int
+	slowest time.Duration
+	most    float64 // of smoothed RTTs
+}
+
+// ask has the relay answer SUBSCRIBE messages until stop is closed: of what nobody publishes, so that it has nobody to ask.
+// A question is under way for as long as question.
+func (a *answers) ask(w *world, s *moq.Session, question time.Duration, rtt *atomic.Int64, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(97 * time.Millisecond):
+		}
+		smoothed, before := time.Duration(rtt.Load()), time.Now()
+		var refused *moq.SubscribeError
+		if _, err := s.Subscribe(w.context(), []string{"nobody"}, "video", moq.SubscribeOptions{}); !errors.As(err, &refused) {
+			w.t.Errorf("what nobody publishes: %v", err)
+			return
+		}
+		took := time.Since(before) - question
+		a.n++
+		if took > 2*smoothed {
+			a.late++
+		}
+		a.slowest, a.most = max(a.slowest, took), max(a.most, float64(took)/float64(smoothed))
+	}
+}
+
 // TestOverload sends media through a bottleneck of 55 % of their rate, in virtual time, with the simulated datapath: groups of 30 frames,
 // of which the key frame has 6 units, references 1 and the others a half, and audio. The relay says what became of everything,
-// audio and key frames survive, a frame that was dropped stalls none, and control messages pass.
+// audio and key frames survive, a frame that was dropped stalls none, and control messages pass: an answer is under way for two smoothed round trips at most.
 func TestOverload(t *testing.T) {
 	run := func(t *testing.T, name string) (decodable int) {
+		var rtt atomic.Int64
 		cfg := relay.Config{Heuristic: func() heuristic.Heuristic {
 			h, err := heuristic.New(name)
 			must(t, err)
-			return h
+			return watched{h, &rtt}
 		}}
 		inFastWorldWith(t, cfg, func(w *world, _ *sim.Sim) {
 			t := w.t
@@ -97,13 +144,21 @@ func TestOverload(t *testing.T) {
 			s, _ := w.session(wire.Draft16, &quic.Config{MaxIncomingUniStreams: 1000})
 			o := &overload{whole: map[uint8]int{}, codes: map[uint64]int{}, groups: map[uint64]map[uint64]bool{}}
 			go o.read(w, s)
-			sub := w.subscribe(s, moq.SubscribeOptions{Priority: 128})
-			video := (<-pub.asks).alias
-			audioSub, err := s.Subscribe(w.context(), []string{"live"}, "audio", moq.SubscribeOptions{Priority: 128})
+			sub := w.subscribe(s, moq.SubscribeOptions{})
+			videoAsk := <-pub.asks
+			video := videoAsk.alias
+			audioSub, err := s.Subscribe(w.context(), []string{"live"}, "audio", moq.SubscribeOptions{})
 			must(t, err)
-			audio := (<-pub.asks).alias
+			audioAsk := <-pub.asks
+			audio := audioAsk.alias
 			sleep(t, 1)
-			slowest := time.Duration(0)
+			var a answers
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				time.Sleep(time.Second)
+				a.ask(w, s, w.up.Delay, &rtt, stop)
+			}()
 			for g := range uint64(groups) {
 				for f := range uint64(frames) {
 					size, priority := unit, media.PriorityReference
@@ -117,15 +172,11 @@ func TestOverload(t *testing.T) {
 					must(t, pub.stream(h, wire.Object{ID: f, Payload: make([]byte, size)}).Close())
 					h = wire.SubgroupHeader{TrackAlias: audio, Group: g*frames + f, Priority: media.PriorityAudio}
 					must(t, pub.stream(h, wire.Object{Payload: make([]byte, 30*unit*5/95/30)}).Close())
-					if f == 7 {
-						before := time.Now()
-						_, err := s.Subscribe(w.context(), []string{"live"}, "nothing there", moq.SubscribeOptions{})
-						_ = err // whatever the answer is
-						slowest = max(slowest, time.Since(before))
-					}
 					time.Sleep(every)
 				}
 			}
+			close(stop)
+			<-stopped
 			sleep(t, 10)
 			stats := w.relay.Stats()
 			sum := map[uint8]relay.Tally{}
@@ -138,9 +189,23 @@ func TestOverload(t *testing.T) {
 					}
 				}
 			}
-			_, _ = sub, audioSub
+			must(t, videoAsk.req.Done(moq.DoneTrackEnded, groups*frames, "over"))
+			must(t, audioAsk.req.Done(moq.DoneTrackEnded, groups*frames, "over"))
+			announced := uint64(0)
+			for _, s := range []*moq.Subscription{sub, audioSub} {
+				<-s.Done()
+				_, streams, _ := s.Result()
+				announced += streams
+			}
 			o.mu.Lock()
 			defer o.mu.Unlock()
+			came := o.resets
+			for _, n := range o.whole {
+				came += n
+			}
+			if announced != uint64(came) {
+				t.Errorf("PUBLISH_DONE announced %d streams, %d came, %d of them reset", announced, came, o.resets)
+			}
 			offered := map[uint8]int{media.PriorityAudio: groups * frames, media.PriorityKey: groups, media.PriorityReference: groups * 19, media.PriorityNonReference: groups * 10}
 			for priority, n := range offered {
 				tally := sum[priority]
@@ -156,7 +221,10 @@ func TestOverload(t *testing.T) {
 				}
 			}
 			decodable = o.decodable(frames)
-			t.Logf("%s: %d frames decodable; resets by code %v; %v; an answer took up to %v", name, decodable, o.codes, stats.Reasons, slowest)
+			t.Logf("%s: %d frames decodable; resets by code %v; %v; %d answers took up to %v, %.2f smoothed RTTs", name, decodable, o.codes, stats.Reasons, a.n, a.slowest, a.most)
+			if a.n < 100 || a.late > 0 {
+				t.Errorf("%s: of %d answers %d took more than two smoothed RTTs, up to %v or %.2f of them", name, a.n, a.late, a.slowest, a.most)
+			}
 			if name != heuristic.Default {
 				return
 			}

@@ -32,6 +32,7 @@ type peer struct {
 	publishing sync.Once    // then bound and upstream are set, and datagrams are read
 	bound      bool         // to the datapath, as a publisher
 	upstream   datapath.UpstreamID
+	known      atomic.Bool // to the datapath: bound and upstream can be read
 
 	mu        sync.Mutex
 	aliases   map[uint64]*track // tracks that this peer publishes and that are subscribed to
@@ -227,6 +228,7 @@ func (p *peer) publish() {
 				p.log.Warn("publisher not bound to the datapath", "error", err)
 			}
 			p.bound = err == nil
+			p.known.Store(p.bound)
 		}
 		p.relay.spawn(p.readDatagrams)
 	})
@@ -240,6 +242,13 @@ type evictions struct {
 }
 
 const evictDelay = 200 * time.Millisecond
+
+// unread ends a stream that no track has read: the datapath may have read its header, and have an entry for it.
+func (p *peer) unread(stream uint64) {
+	if p.known.Load() {
+		p.evictLater(p.upstream, stream)
+	}
+}
 
 func (p *peer) evictLater(up datapath.UpstreamID, stream uint64) {
 	e := &p.evict

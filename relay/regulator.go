@@ -75,9 +75,18 @@ func (g *regulator) view(p *peer, path, before *quicadapt.Path) *heuristic.View 
 		Sent: path.Sent - before.Sent, Lost: path.Lost - before.Lost, Backlog: path.Backlog, Plan: path.Plan,
 		Timeout: p.relay.cfg.Playout,
 	}
+	var reported *Report
+	if f := p.relay.cfg.Reported; f != nil {
+		if r, ok := f(p.conn.RemoteAddr()); ok {
+			reported, v.Reported = &r, &heuristic.Report{Rate: r.Rate, Delay: r.Delay}
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v.Now = time.Since(g.start)
+	if reported != nil {
+		v.Reported.At = max(reported.At.Sub(g.start), 0)
+	}
 	g.meter.View(v)
 	return v
 }

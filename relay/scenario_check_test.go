@@ -70,12 +70,15 @@ func (h *scenarioSubscriber) checkSubscription(v *subscription) {
 			continue
 		}
 		streams++
-		if v.visit.end == stays && (s.err != nil || s.closed) {
+		if v.visit.end == stays && (s.closed || s.err != nil && !h.scenario.plan.drops.allows(s.err)) {
 			h.errorf("track %s: stream %d of group %d after %d bytes: %v", t.plan.name, s.id, hd.Group, len(s.data), s.err)
 		}
 		r := rawStream{header: hd, data: s.data, err: s.err}
 		if !s.ended || s.closed {
 			r.err = errUnended
+		}
+		if v.visit.end == stays && s.ended && s.err == nil {
+			h.scenario.drops.whole(hd.Priority)
 		}
 		for _, o := range r.objects(h.t, h.plan.draft) {
 			object(moq.Location{Group: o.group, Object: o.id}, []byte(o.payload))
@@ -95,7 +98,7 @@ func (h *scenarioSubscriber) checkSubscription(v *subscription) {
 	if v.visit.end != stays {
 		return
 	}
-	if code, count, reason := v.Result(); code != moq.DoneTrackEnded || count != streams {
+	if code, count, reason := v.Result(); code != moq.DoneTrackEnded || count != streams && (h.scenario.plan.drops == nil || count < streams) {
 		h.errorf("track %s ended with code %d, %q, %d streams; %d came", t.plan.name, code, reason, count, streams)
 	}
 	var missing []moq.Location
@@ -116,6 +119,10 @@ func (h *scenarioSubscriber) checkSubscription(v *subscription) {
 		}
 	} else {
 		h.total.objects.Add(uint64(owed))
+	}
+	if h.scenario.plan.drops != nil {
+		h.scenario.drops.note(t, missing)
+		return
 	}
 	if len(missing) > 0 {
 		h.errorf("track %s: %d of %d objects are missing: %v", t.plan.name, len(missing), owed, missing)

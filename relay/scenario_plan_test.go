@@ -20,6 +20,7 @@ type scenarioPlan struct {
 	tracks      []trackPlan
 	subscribers []subscriberPlan
 	length      time.Duration // of the publication
+	drops       *dropPlan     // nil: nothing is dropped by policy
 }
 
 type layout uint8
@@ -67,6 +68,8 @@ type subscriberPlan struct {
 	up, down      netsim.Shape
 	small         bool // windows
 	streams       int64
+	priority      uint8         // of its subscriptions
+	timeout       time.Duration // of delivery; 0: none
 	visits        []visit
 	rebind, moves time.Duration // when a NAT gives it another address, and when it goes to another path by itself; 0: never
 }

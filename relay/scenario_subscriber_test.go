@@ -176,7 +176,7 @@ func (h *scenarioSubscriber) move(r *receivingSession) {
 func (h *scenarioSubscriber) subscribe(r *receivingSession, v visit) (subs []*subscription) {
 	for i, t := range h.pub.tracks {
 		sub := &subscription{in: r, track: i, visit: v, at: time.Since(h.start)}
-		o := moq.SubscribeOptions{Filter: v.filter}
+		o := moq.SubscribeOptions{Filter: v.filter, Priority: h.plan.priority, DeliveryTimeout: h.plan.timeout}
 		if v.filter >= moq.FilterAbsoluteStart {
 			if l := t.largest.Load(); l != nil && !v.past {
 				o.Start = moq.Location{Group: l.Group + 1, Object: 1}
@@ -239,6 +239,9 @@ func (h *scenarioSubscriber) awaitEnd(r *receivingSession, subs []*subscription)
 			}
 		}
 		missing -= r.begun(subs)
+		if h.scenario.plan.drops != nil {
+			missing -= r.cutOff()
+		}
 		if unended == 0 && missing <= 0 {
 			break
 		}

@@ -95,7 +95,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // scenarioTotals sums over scenarios.
-type scenarioTotals struct{ objects, datagrams, streams, fast atomic.Uint64 }
+type scenarioTotals struct{ objects, datagrams, streams, fast, missing, refused atomic.Uint64 }
 
 // scenario is a running scenario.
 type scenario struct {
@@ -110,6 +110,7 @@ type scenario struct {
 	ledger  *ledger
 	pub     *scenarioPublisher
 	total   *scenarioTotals
+	drops   dropCheck
 	serving chan error
 }
 
@@ -160,10 +161,11 @@ func runScenario(t *testing.T, p *scenarioPlan, total *scenarioTotals) {
 		s.addr = pc.LocalAddr().(*net.UDPAddr)
 		s.sim = sim.New(sim.Config{})
 		s.ledger = newLedger(s.sim)
+		defer p.drops.end()
 		s.relay, err = relay.New(relay.Config{
 			Conn: s.sim.Wrap(pc), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Datapath: s.ledger, Logger: s.logger,
-			// Nothing is dropped by policy.
-			Congestion: *scenarioCC, WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
+			// Nothing is dropped, except by a plan of drops.
+			Heuristic: p.drops.heuristics(), Congestion: *scenarioCC, WriteTimeout: time.Hour, SetupTimeout: time.Minute, MaxBacklog: 1 << 30,
 			QUIC: &quic.Config{
 				MaxIdleTimeout: 30 * time.Second, KeepAlivePeriod: 10 * time.Second, HandshakeIdleTimeout: time.Minute,
 				MaxIncomingStreams: 1, MaxIncomingUniStreams: 1 << 16,
@@ -219,6 +221,7 @@ func (s *scenario) run() {
 		h.check()
 	}
 	s.checkCounters(&stats)
+	s.checkDrops(&stats)
 	if t.Failed() {
 		s.logger.Info("stats", "stats", fmt.Sprintf("%+v", stats))
 	}

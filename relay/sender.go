@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -356,8 +357,7 @@ func (w *sender) write(b []byte) error {
 	_ = w.out.SetWriteDeadline(time.Now().Add(w.st.track.relay.cfg.WriteTimeout))
 	n, err := w.out.Write(b)
 	w.s.bytes.Add(uint64(n))
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if errors.Is(err, os.ErrDeadlineExceeded) { // not the idle timeout of the connection
 		return errBehind
 	}
 	return err

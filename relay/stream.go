@@ -100,13 +100,15 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 			return
 		}
 		if readErr != nil {
-			return // it ended before it said what it is
+			p.unread(st.id) // it ended before it said what it is, here
+			return
 		}
 	}
 	t := p.awaitTrack(st.header.TrackAlias)
 	if t == nil {
 		p.relay.counts.add("unknown_alias", 1)
 		rs.CancelRead(codeCancelled)
+		p.unread(st.id)
 		return
 	}
 	if st.header.DefaultPriority {
@@ -118,6 +120,7 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 	st.objects.Init(&st.header, p.draft)
 	if !t.begin(st) {
 		rs.CancelRead(codeCancelled)
+		p.unread(st.id)
 		return
 	}
 	defer t.end(st)
@@ -224,12 +227,13 @@ func (st *stream) publish(c *chunk, n int) {
 	st.grown.Broadcast()
 	st.track.bytes.Add(uint64(len(b)))
 	for _, f := range fast {
-		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
-		if _, err := f.fs.Write(b); err != nil {
+		_, err := f.fs.Write(b)
+		if err == nil {
+			f.s.bytes.Add(uint64(len(b)))
+		} else {
 			st.failFast(f, err)
-			continue
 		}
-		f.s.bytes.Add(uint64(len(b)))
+		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
 	}
 }
 
@@ -258,7 +262,7 @@ func (st *stream) finish(err error, code uint64) {
 // addFast makes fs, which the datapath has opened, the sender of the stream for s. It needs track.mu, under which nothing may be
 // sent: begin does that.
 func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
-	if fs.Begun() { // also if it was cut since: then a RESET_STREAM comes of it
+	if fs.Begun() { // also one whose rest was dropped meanwhile: its reset comes
 		s.opened.Add(1)
 		s.fast.Add(1)
 	}
@@ -304,6 +308,9 @@ func (st *stream) failFast(f fastSender, err error) {
 		f.fate.expect("too_far_behind")
 		_ = f.fs.Reset(codeDeliveryTimeout)
 	case errors.Is(err, quicadapt.ErrDropped):
+		if r, dropped := f.fs.Dropped(); dropped {
+			f.fate.noteDropped(r)
+		}
 		return // it is closed when the publisher's stream ends, and so long the datapath drops the rest of it
 	}
 	st.mu.Lock()

@@ -324,12 +324,14 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 	case !isNew:
 		t.relay.counts.add("late_join", 1)
 	}
-	if r := s.admits(st); isNew && r != datapath.Forwarded {
-		s.lost.Add(1)
-		s.ledger.published(st.header.Priority)
-		s.ledger.dropped(st.header.Priority, r.String())
-		t.relay.counts.add(r.String(), 1)
-		return
+	if isNew { // of one that has begun, the subscriber is to have the rest
+		if r := s.admits(st); r != datapath.Forwarded {
+			s.lost.Add(1)
+			s.ledger.published(st.header.Priority)
+			s.ledger.dropped(st.header.Priority, r.String())
+			t.relay.counts.add(r.String(), 1)
+			return
+		}
 	}
 	st.addSender(s, !same, isNew && same && s.wantsAll(st.header.Group))
 }

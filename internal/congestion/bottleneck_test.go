@@ -31,7 +31,7 @@ type bottleneck struct {
 	rtt   func(now int64) int64   // without queue
 	loss  func(n uint64) bool     // of the n-th packet, at random as it were; nil: none
 	n     uint64
-	burst bool // flows send bursts as quicadapt lets the datapath: ten packets, half a window, or 20 ms, whichever is more
+	burst bool // flows send bursts as quicadapt lets the datapath: what the controller allows, or 20 ms if that is more
 
 	free    int64 // when the link has sent what waits
 	flows   []*flow
@@ -185,7 +185,7 @@ func (f *flow) ahead() int64 {
 	if !f.b.burst || rate == 0 {
 		return 0
 	}
-	return max(int64(max(10*datagram, f.sender.Window()/2)*1e9/rate), 20*ms)
+	return max(int64(f.sender.Burst(rate, datagram)*1e9/rate), 20*ms)
 }
 
 func (f *flow) transmit() {

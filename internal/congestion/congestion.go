@@ -45,6 +45,12 @@ type Estimator interface {
 	Bandwidth() uint64
 }
 
+// Burster is a Controller that says how many bytes may leave at once. Without it, that is up to who sends (RFC 9002, section 7.7).
+type Burster interface {
+	// Burst returns at least two datagrams. rate is that of pacing, in bytes per second.
+	Burst(rate uint64) uint64
+}
+
 // Controller is a congestion control algorithm for one path. It is not safe for concurrent use.
 type Controller interface {
 	// OnSent is called when a packet becomes known as sent; inFlight includes it.

@@ -9,6 +9,10 @@ package congestion
 //   - Above the target the window becomes, once per round trip, what makes half of it, and not less than 0.7 of what it was; below, it grows by a
 //     datagram for each 40 ms of a round trip, and by an eighth while there is hardly a queue (the RFC: both in proportion to the distance from the
 //     target, which does not make flows equal, and fast increase again after 5 s).
+//   - A queue of twice the target shows a path whose rate fell. 0.7 for each of the round trips that have become long would keep it for a second, so
+//     once it is known how fast the path empties it, the window becomes what half of the target is at that rate.
+//   - The target is no less than a datagram takes the path and a little: behind another one is not a queue (RFC 8289, section 4.2, says so of its own).
+//   - Bursts are as long as the target. While the smoothed RTT is far beyond what the window is for, it is paced for that.
 //   - Growth needs a window of which half is used, as media come in bursts; there is no adaptation of the target to flows that fill queues (section
 //     4.1.2.4 of the RFC), beside which it gets little.
 //
@@ -24,9 +28,16 @@ type Scream struct {
 	draining bool  // a gap is made
 	until    int64 // when it ends
 
-	delay int64 // of the last sample
-	rtt   int64 // of the last sample
-	fast  bool  // fast increase: as slow start
+	delay    int64 // of the last sample
+	rtt      int64 // of the last sample
+	smoothed int64 // RTT
+	target   int64 // delay of the queue that is kept to
+	fast     bool  // fast increase: as slow start
+
+	// What the path carries since the delay was above the target.
+	over     int64 // since when it has been, 0: it is not
+	had      uint64
+	measured bool // the window was set by it
 }
 
 // Constants of Scream: those of RFC 8298, section 4.1.1.1, where they are named so.
@@ -34,10 +45,17 @@ const (
 	screamTarget = 40e6             // QDELAY_TARGET, ns; the RFC's is 100 ms
 	screamLoss   = 0.8              // BETA_LOSS
 	screamMin    = minimumDatagrams // MIN_CWND, datagrams
+	screamBurst  = 2                // datagrams that may always leave at once
 	// screamFast is the delay at which fast increase ends, and screamMost the most that one round trip reduces a window to.
 	screamFast = screamTarget / 4
 	screamStep = 40e6 // ns of RTT for each datagram of growth
 	screamMost = 0.7
+	// screamPackets is the least target as a multiple of the time that a datagram takes, as long as that is at most screamTargetMost.
+	screamPackets    = 1.1
+	screamTargetMost = 100e6
+	// screamMeasure is for how long, in ns, the delay must have been above the target for the path's rate to be known: a path that has stood
+	// still, as in a handover, and goes on as before does not look slower then.
+	screamMeasure = 60e6
 	// screamBucket is for how long, in ns, the smallest RTT is believed at least. A gap is made when the clock is at a multiple of two of them, of
 	// screamGap and two round trips: one for what is in flight to come down, and one to see what the path is like then.
 	screamBucket = 2500e6
@@ -46,7 +64,7 @@ const (
 
 // NewScream returns a controller for a new path; see NewNewReno.
 func NewScream(n, first int) *Scream {
-	return &Scream{windowed: newWindowed(n, first, screamMin), fast: true}
+	return &Scream{windowed: newWindowed(n, first, screamMin), target: screamTarget, fast: true}
 }
 
 // OnAcked implements Controller: the window grows by what is acknowledged in fast increase, and otherwise by a datagram per round trip.
@@ -93,6 +111,7 @@ func (c *Scream) lower(now int64, share float64) {
 func (c *Scream) OnPersistentCongestion(int64) {
 	c.set(0)
 	c.recovering, c.credit, c.fast = false, 0, true
+	c.over, c.measured = 0, false
 	c.least, c.draining = [2]int64{}, false
 }
 
@@ -102,16 +121,37 @@ func (c *Scream) OnAck(now int64, s Sample) {
 		return
 	}
 	rtt := max(s.RTT-s.AckDelay, 1)
-	c.rtt = rtt
+	c.rtt, c.smoothed = rtt, s.Smoothed
+	c.aim()
 	c.follow(now, rtt, s)
 	c.delay = max(rtt-c.base, 0)
 	if c.draining {
 		return
 	}
 	c.fast = c.fast && c.delay <= screamFast
-	if c.delay > screamTarget && !c.before(s.Newest) {
+	if c.delay <= c.target {
+		c.over, c.measured = 0, false
+		return
+	}
+	if c.over == 0 {
+		c.over, c.had = now, s.Total
+	}
+	switch {
+	case !c.before(s.Newest):
 		// What is in flight is the rate times the RTT, so this share of it makes half of the target.
-		c.lower(now, max(float64(c.base+screamTarget/2)/float64(rtt), screamMost))
+		c.lower(now, max(float64(c.base+c.target/2)/float64(rtt), screamMost))
+	case c.delay > 2*c.target && now-c.over >= screamMeasure && !c.measured:
+		rate := float64(s.Total-c.had) / float64(now-c.over)
+		c.measured = true
+		c.lower(now, min(rate*float64(c.base+c.target/2)/float64(c.window), 1))
+	}
+}
+
+// aim sets the target: 40 ms, or a little more than a datagram takes.
+func (c *Scream) aim() {
+	c.target = screamTarget
+	if packet := int64(c.datagram) * c.rtt / int64(c.window); packet > screamTarget/2 {
+		c.target = int64(max(screamTarget, min(screamPackets*float64(packet), screamTargetMost)))
 	}
 }
 
@@ -147,7 +187,7 @@ func (c *Scream) follow(now, rtt int64, s Sample) {
 
 // drainWindow is what may be in flight while a gap is made.
 func (c *Scream) drainWindow() uint64 {
-	share := 0.5 * float64(c.base) / float64(c.base+screamTarget)
+	share := 0.5 * float64(c.base) / float64(c.base+c.target)
 	return max(uint64(share*float64(c.window)), c.minimum())
 }
 
@@ -159,4 +199,32 @@ func (c *Scream) Window() uint64 {
 	return c.window
 }
 
-var _ Controller = (*Scream)(nil)
+// meant returns the smoothed RTT, but no more than with half as much queue again as the window may make: after a long queue it takes long to come back.
+func (c *Scream) meant(smoothed int64) int64 {
+	if c.base == 0 {
+		return smoothed
+	}
+	return min(smoothed, c.base+c.target*3/2)
+}
+
+// Rate implements Controller.
+func (c *Scream) Rate(smoothed int64) uint64 { return c.windowed.Rate(c.meant(smoothed)) }
+
+// Bandwidth implements Estimator: a window in the RTT that it is meant for.
+func (c *Scream) Bandwidth() uint64 {
+	if c.base == 0 {
+		return 0
+	}
+	return uint64(float64(c.window) * 1e9 / float64(c.meant(c.smoothed)))
+}
+
+// Burst implements Burster: what passes within the target, and half a window at most.
+func (c *Scream) Burst(rate uint64) uint64 {
+	return max(screamBurst*c.datagram, min(c.window/2, uint64(float64(rate)*float64(c.target)/1e9)))
+}
+
+var (
+	_ Controller = (*Scream)(nil)
+	_ Estimator  = (*Scream)(nil)
+	_ Burster    = (*Scream)(nil)
+)

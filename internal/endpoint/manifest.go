@@ -46,7 +46,7 @@ type TrackStart struct {
 	Announced  uint64 `json:"announced"`            // stream count of PUBLISH_DONE
 	Done       bool   `json:"done"`                 // PUBLISH_DONE came, and said that the track has ended
 	Failed     string `json:"failed,omitempty"`     // it said that something went wrong, in these words
-	Incomplete bool   `json:"incomplete,omitempty"` // and not all of its streams
+	Incomplete bool   `json:"incomplete,omitempty"` // and not all of its streams, nor as many resets of streams whose header had not come
 }
 
 // Reset names a stream that the relay gave up, as far as its header arrived.

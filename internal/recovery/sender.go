@@ -240,6 +240,18 @@ func (s *Sender[T]) Limit() uint64 { return uint64(max(s.left+int64(s.cc.Window(
 // Rate returns the pacing rate in bytes per second, 0 for none.
 func (s *Sender[T]) Rate() uint64 { return s.cc.Rate(s.RTT.Smoothed) }
 
+// burstDatagrams is how many datagrams may leave at once at least: the initial window that RFC 9002, section 7.7, allows.
+const burstDatagrams = 10
+
+// Burst returns how many bytes may leave at once at that rate. Without a controller that says so it is half a window, so that a key frame that comes at
+// once does not wait on a path that is not congested, and ten datagrams of a size at least.
+func (s *Sender[T]) Burst(rate uint64, datagram int) uint64 {
+	if b, ok := s.cc.(congestion.Burster); ok {
+		return max(b.Burst(rate), uint64(datagram)) // less lets nothing pass
+	}
+	return max(burstDatagrams*uint64(datagram), s.cc.Window()/2)
+}
+
 // Bandwidth returns how many bytes per second the path is taken to carry, 0 if unknown: what the controller knows of it, or a window per
 // round trip, or the rate that is sent at if that is less.
 func (s *Sender[T]) Bandwidth() uint64 {

@@ -28,6 +28,12 @@ type Report struct {
 
 const maxExamples = 10
 
+// Bounds of what a recording may name, so that a file that nobody recorded does not take all memory: each client is a simulator.
+const (
+	maxClients   = 4096
+	maxUpstreams = 1024 // for one client; those with datagrams count twice
+)
+
 // Run takes the decisions of a recording again, with a simulator for each client.
 func Run(r io.ReadSeeker) (*Report, error) {
 	p := &player{clients: make(map[clientKey]*client), report: Report{Dropped: map[string]uint64{}, Examples: []string{}}}
@@ -90,6 +96,9 @@ func (p *player) record(e *Event) error {
 func (p *player) client(k clientKey) (*client, error) {
 	c := p.clients[k]
 	if c == nil {
+		if len(p.clients) == maxClients {
+			return nil, fmt.Errorf("recording has more than %d clients", maxClients)
+		}
 		var err error
 		if c, err = newClient(); err != nil {
 			return nil, err
@@ -138,7 +147,7 @@ type client struct {
 	datagram  uint64 // least that a packet with a datagram may have
 	stream    uint64 // next one that is reserved
 	tracks    map[datapath.TrackID]*track
-	upstreams map[source]bool
+	upstreams map[source]datapath.UpstreamID // the simulator's
 	policies  map[uint32]datapath.Policy
 	inUse     uint32 // version of the policy that the space has
 	packet    []byte
@@ -158,14 +167,6 @@ type source struct {
 	datagrams bool
 }
 
-// id is the simulator's.
-func (s source) id() datapath.UpstreamID {
-	if s.datagrams {
-		return 2*s.upstream + 1
-	}
-	return 2 * s.upstream
-}
-
 // The parties of a replay; nothing leaves the process.
 var (
 	relayAddr  = netip.MustParseAddrPort("192.0.2.1:4433")
@@ -177,9 +178,9 @@ var (
 const endless = 1 << 40
 
 func newClient() (*client, error) {
-	c := &client{tracks: make(map[datapath.TrackID]*track), upstreams: make(map[source]bool), policies: make(map[uint32]datapath.Policy), now: time.Unix(0, 0)}
+	c := &client{tracks: make(map[datapath.TrackID]*track), upstreams: make(map[source]datapath.UpstreamID), policies: make(map[uint32]datapath.Policy), now: time.Unix(0, 0)}
 	c.sim = sim.New(sim.Config{
-		Limits: datapath.Limits{Clients: 1, Upstreams: 1 << 16, Streams: 1 << 22, ClientStreams: 1 << 22}, Port: relayAddr.Port(),
+		Limits: datapath.Limits{Clients: 1, Upstreams: maxUpstreams, Streams: 1 << 22, ClientStreams: 1 << 22}, Port: relayAddr.Port(),
 		Now:  func() time.Time { return c.now },
 		Send: func([]byte, int, time.Time) error { return nil },
 	})
@@ -256,10 +257,9 @@ func (c *client) alone(r *datapath.Record, f *datapath.RecordFrame) (reason data
 	return reason, f.Cut, nil
 }
 
-// cid is the connection ID of an upstream.
-func cid(from source) []byte {
+// cid is the connection ID of an upstream of the simulator.
+func cid(id datapath.UpstreamID) []byte {
 	b := make([]byte, datapath.CIDLen)
-	id := from.id()
 	b[0], b[1], b[2], b[3] = byte(id>>24), byte(id>>16), byte(id>>8), byte(id)
 	return b
 }
@@ -269,13 +269,15 @@ func alias(t datapath.TrackID) uint64 { return 1<<14 + uint64(t) }
 
 // meet makes known what a frame is the first of.
 func (c *client) meet(from source, f *datapath.RecordFrame) error {
-	if !c.upstreams[from] {
-		c.upstreams[from] = true
-		u := &datapath.Upstream{Remote: clientAddr, CIDs: [][]byte{cid(from)}, Streams: 2}
+	id, known := c.upstreams[from]
+	if !known {
+		id = datapath.UpstreamID(len(c.upstreams)) // beyond maxUpstreams the simulator refuses it
+		c.upstreams[from] = id
+		u := &datapath.Upstream{Remote: clientAddr, CIDs: [][]byte{cid(id)}, Streams: 2}
 		if !f.Datagram {
 			u.Streams = uint8(f.UpstreamStream & 3)
 		}
-		if err := c.sim.SetUpstream(from.id(), u); err != nil {
+		if err := c.sim.SetUpstream(id, u); err != nil {
 			return err
 		}
 	}
@@ -283,7 +285,7 @@ func (c *client) meet(from source, f *datapath.RecordFrame) error {
 	if t == nil {
 		t = &track{from: from}
 		c.tracks[f.Track] = t
-		if err := c.sim.SetTrack(f.Track, &datapath.Track{Upstream: from.id(), Alias: alias(f.Track), Draft: 14}); err != nil {
+		if err := c.sim.SetTrack(f.Track, &datapath.Track{Upstream: id, Alias: alias(f.Track), Draft: 14}); err != nil {
 			return err
 		}
 	} else if t.priority == f.Subscriber {
@@ -316,7 +318,7 @@ func (c *client) compose(from source, number uint64, f *datapath.RecordFrame) er
 		c.frames = wire.AppendStream(c.frames, f.UpstreamStream, f.Offset, data, f.Fin, true)
 	}
 	c.packet = slices.Grow(c.packet[:0], rules.MaxFrame)[:rules.HeaderLen(relayAddr.Addr())]
-	c.packet = rules.AppendNull(c.packet, cid(from), number, c.frames)
+	c.packet = rules.AppendNull(c.packet, cid(c.upstreams[from]), number, c.frames)
 	rules.PutHeaders(c.packet, &clientLink, clientAddr, relayAddr)
 	return nil
 }

@@ -36,7 +36,9 @@ type Row struct {
 	Fairness    Estimate `json:"fairness"`
 	Utilisation Estimate `json:"utilisation"`
 	QueueP95    Estimate `json:"queue_p95_ms"`
+	StandingP95 Estimate `json:"standing_p95_ms"`
 	Control     Estimate `json:"control_in_2rtt_share"`
+	ControlLost Estimate `json:"control_lost_share"`
 	ControlP99  Estimate `json:"control_p99_ms"`
 	// Refused is how many subscribers' heuristics were replaced by the default, in all runs; Refusal why the first was.
 	Refused int    `json:"refused,omitempty"`
@@ -74,6 +76,8 @@ func newRow(runs []*run.Result) *Row {
 	row.Fairness = over(func(r *run.Result) float64 { return r.Fairness })
 	row.Utilisation = over(func(r *run.Result) float64 { return r.Utilisation })
 	row.QueueP95 = over(func(r *run.Result) float64 { return r.Queue.At(95) })
+	row.StandingP95 = over(func(r *run.Result) float64 { return r.Standing.At(95) })
+	row.ControlLost = over(func(r *run.Result) float64 { return float64(r.ControlLost) / float64(max(r.ControlSent, 1)) })
 	row.Control = over(func(r *run.Result) float64 { return share(r.ControlInTime, r.ControlSent) })
 	row.ControlP99 = over(func(r *run.Result) float64 { return r.Control.At(99) })
 	for _, x := range runs {

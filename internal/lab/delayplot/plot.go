@@ -149,11 +149,11 @@ func darker(c color.NRGBA) color.NRGBA {
 
 func legend(name string, d delay.Distribution) string {
 	return fmt.Sprintf("%s: p50 %s, p90 %s, p99 %s, p99.9 %s, max %s",
-		name, duration(d.P50), duration(d.P90), duration(d.P99), duration(d.P999), duration(d.Max))
+		name, Duration(d.P50), Duration(d.P90), Duration(d.P99), Duration(d.P999), Duration(d.Max))
 }
 
-// duration writes microseconds with three digits and the unit that fits.
-func duration(us float64) string {
+// Duration writes microseconds with three digits and the unit that fits.
+func Duration(us float64) string {
 	unit := "µs"
 	switch a := math.Abs(us); {
 	case a >= 999_500:

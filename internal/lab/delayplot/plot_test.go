@@ -96,7 +96,7 @@ func TestDuration(t *testing.T) {
 		0: "0.00 µs", 1.234: "1.23 µs", 12.34: "12.3 µs", 123.4: "123 µs", 999.6: "1.00 ms", 1234: "1.23 ms",
 		45678: "45.7 ms", 456789: "457 ms", 999_600: "1.00 s", 12_345_678: "12.3 s", -3: "-3.00 µs", 9.999: "10.0 µs", 99.96: "100 µs",
 	} {
-		if got := duration(us); got != want {
+		if got := Duration(us); got != want {
 			t.Errorf("duration(%v) = %q, want %q", us, got, want)
 		}
 	}

@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 )
 
@@ -21,7 +22,11 @@ const DefaultMTU = 1500
 type Options struct {
 	IPv6 bool // addresses of IPv6 instead of IPv4
 	MTU  int  // of all interfaces; default DefaultMTU
+	Hops int  // relays in a row, 1 to MaxHops; default 1
 }
+
+// MaxHops is the largest number of relays in a row.
+const MaxHops = 8
 
 // End is one end of a link.
 type End struct {
@@ -33,20 +38,22 @@ type End struct {
 // Addr returns the address of the end.
 func (e End) Addr() netip.Addr { return e.Prefix.Addr() }
 
-// Link is a veth pair between the relay and its peer, the publisher or the subscribers.
+// Link is a veth pair between a relay and its peer: the publisher, the subscribers or the next relay.
 type Link struct{ Peer, Relay End }
 
 // Lab is the network. Its fields are not to be changed.
 type Lab struct {
-	Publisher, Relay, Subscriber *Namespace
-	Upstream                     Link // publisher and relay
-	Downstream                   Link // subscribers and relay
+	Publisher, Relay, Subscriber *Namespace // Relay is the first of Relays
+	Relays                       []*Namespace
+	Upstream                     Link   // publisher and first relay
+	Between                      []Link // each relay but the last with the next one, which is the Peer
+	Downstream                   Link   // subscribers and last relay
 
 	closer
 }
 
-// links returns the addresses and names of the two links; the namespaces are for the caller to fill in.
-func links(ipv6 bool) (up, down Link) {
+// links returns the addresses and names of the links; the namespaces are for the caller to fill in.
+func links(ipv6 bool, hops int) (up Link, between []Link, down Link) {
 	end := func(name, v4, v6 string) End {
 		if ipv6 {
 			return End{Interface: name, Prefix: netip.MustParsePrefix(v6)}
@@ -61,5 +68,12 @@ func links(ipv6 bool) (up, down Link) {
 		Peer:  end("to-relay", "10.121.2.2/24", "fd66:6173:7402::2/64"),
 		Relay: end("to-sub", "10.121.2.1/24", "fd66:6173:7402::1/64"),
 	}
-	return up, down
+	for i := range hops - 1 {
+		net := 3 + i // of 10.121 and fd66:6173:7400
+		between = append(between, Link{
+			Peer:  end("to-previous", fmt.Sprintf("10.121.%d.2/24", net), fmt.Sprintf("fd66:6173:74%02x::2/64", net)),
+			Relay: end("to-next", fmt.Sprintf("10.121.%d.1/24", net), fmt.Sprintf("fd66:6173:74%02x::1/64", net)),
+		})
+	}
+	return up, between, down
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -47,12 +48,14 @@ func (l *Lab) close() error {
 		var errs []error
 		// The kernel destroys a namespace's interfaces some time after the namespace has lost its last user. They are
 		// removed here, so that they are gone when Close returns; removing one end removes both.
-		if l.Relay != nil {
-			errs = append(errs, l.Relay.withNetlink(func(h *netlink.Handle) error {
-				return errors.Join(deleteLink(h, l.Upstream.Relay.Interface), deleteLink(h, l.Downstream.Relay.Interface))
-			}))
+		for _, link := range l.links() {
+			if link.Relay.Namespace != nil {
+				errs = append(errs, link.Relay.Namespace.withNetlink(func(h *netlink.Handle) error {
+					return deleteLink(h, link.Relay.Interface)
+				}))
+			}
 		}
-		for _, n := range []*Namespace{l.Publisher, l.Relay, l.Subscriber} {
+		for _, n := range append([]*Namespace{l.Publisher, l.Subscriber}, l.Relays...) {
 			if n != nil {
 				errs = append(errs, n.close())
 			}
@@ -62,9 +65,22 @@ func (l *Lab) close() error {
 	return l.err
 }
 
+// links returns all links, from the publisher on.
+func (l *Lab) links() []*Link {
+	all := []*Link{&l.Upstream}
+	for i := range l.Between {
+		all = append(all, &l.Between[i])
+	}
+	return append(all, &l.Downstream)
+}
+
 // make fills in l. What it has made when it fails, close removes.
 func (l *Lab) make(o Options) error {
-	l.Upstream, l.Downstream = links(o.IPv6)
+	hops := max(o.Hops, 1)
+	if hops > MaxHops {
+		return fmt.Errorf("a network has at most %d relays in a row, not %d", MaxHops, hops)
+	}
+	l.Upstream, l.Between, l.Downstream = links(o.IPv6, hops)
 	id, err := newID()
 	if err != nil {
 		return err
@@ -73,29 +89,45 @@ func (l *Lab) make(o Options) error {
 	if mtu == 0 {
 		mtu = DefaultMTU
 	}
-	for _, n := range []struct {
+	type place struct {
 		role string
 		ns   **Namespace
-	}{{"pub", &l.Publisher}, {"relay", &l.Relay}, {"sub", &l.Subscriber}} {
-		if *n.ns, err = newNamespace("fastrelay-" + id + "-" + n.role); err != nil {
+	}
+	places := []place{{"pub", &l.Publisher}, {"sub", &l.Subscriber}}
+	l.Relays = make([]*Namespace, hops)
+	for i := range l.Relays {
+		role := "relay"
+		if i > 0 {
+			role += strconv.Itoa(i + 1)
+		}
+		places = append(places, place{role, &l.Relays[i]})
+	}
+	for _, p := range places {
+		if *p.ns, err = newNamespace("fastrelay-" + id + "-" + p.role); err != nil {
 			return err
 		}
-		if err := (*n.ns).withNetlink(func(h *netlink.Handle) error { return setUp(h, "lo") }); err != nil {
+		if err := (*p.ns).withNetlink(func(h *netlink.Handle) error { return setUp(h, "lo") }); err != nil {
 			return err
 		}
 	}
-	l.Upstream.Peer.Namespace, l.Downstream.Peer.Namespace = l.Publisher, l.Subscriber
-	for _, link := range []*Link{&l.Upstream, &l.Downstream} {
-		link.Relay.Namespace = l.Relay
-		if err := link.make(mtu); err != nil {
+	l.Relay = l.Relays[0]
+	l.Upstream.Peer.Namespace, l.Upstream.Relay.Namespace = l.Publisher, l.Relay
+	for i := range l.Between {
+		l.Between[i].Relay.Namespace, l.Between[i].Peer.Namespace = l.Relays[i], l.Relays[i+1]
+	}
+	l.Downstream.Peer.Namespace, l.Downstream.Relay.Namespace = l.Subscriber, l.Relays[hops-1]
+	for i, link := range l.links() {
+		between := i > 0 && i <= len(l.Between)
+		if err := link.make(mtu, between); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// make makes the veth pair, straight into the two namespaces, so that its names need to be unique only there.
-func (l *Link) make(mtu int) error {
+// make makes the veth pair, straight into the two namespaces, so that its names need to be unique only there. Between two relays
+// both ends receive as a relay's do.
+func (l *Link) make(mtu int, between bool) error {
 	err := l.Relay.Namespace.withNetlink(func(h *netlink.Handle) error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = l.Relay.Interface, mtu
@@ -109,6 +141,9 @@ func (l *Link) make(mtu int) error {
 	})
 	if err != nil {
 		return err
+	}
+	if between {
+		return errors.Join(l.Relay.configure(batches), l.Peer.configure(batches))
 	}
 	return errors.Join(l.Relay.configure(batches), l.Peer.configure())
 }

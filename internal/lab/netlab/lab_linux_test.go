@@ -52,13 +52,22 @@ func listen(t *testing.T, e netlab.End) *net.UDPConn {
 func addr(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
 func TestLab(t *testing.T) {
-	for name, ipv6 := range map[string]bool{"IPv4": false, "IPv6": true} {
+	for name, o := range map[string]netlab.Options{"IPv4": {}, "IPv6": {IPv6: true}, "three relays": {Hops: 3}, "two relays, IPv6": {IPv6: true, Hops: 2}} {
+		ipv6, hops := o.IPv6, max(o.Hops, 1)
 		t.Run(name, func(t *testing.T) {
-			lab := netlabtest.New(t, netlab.Options{IPv6: ipv6})
-			if got := own(t, lab); len(got) != 3 {
-				t.Errorf("namespaces are %q, want three", got)
+			lab := netlabtest.New(t, o)
+			if got := own(t, lab); len(got) != hops+2 || len(lab.Relays) != hops || lab.Relays[0] != lab.Relay {
+				t.Errorf("namespaces are %q with %d relays, want %d relays", got, len(lab.Relays), hops)
 			}
-			for _, link := range []netlab.Link{lab.Upstream, lab.Downstream} {
+			if len(lab.Between) != hops-1 {
+				t.Errorf("%d links between %d relays", len(lab.Between), hops)
+			}
+			for i, link := range lab.Between {
+				if link.Relay.Namespace != lab.Relays[i] || link.Peer.Namespace != lab.Relays[i+1] {
+					t.Errorf("link %d is between %s and %s", i, link.Relay.Namespace.Name(), link.Peer.Namespace.Name())
+				}
+			}
+			for _, link := range append([]netlab.Link{lab.Upstream, lab.Downstream}, lab.Between...) {
 				a, b := listen(t, link.Peer), listen(t, link.Relay)
 				if addr(a).Addr().Is6() != ipv6 {
 					t.Errorf("address is %v", addr(a))
@@ -88,6 +97,12 @@ func TestLab(t *testing.T) {
 				t.Errorf("Start after Close returns %v", err)
 			}
 		})
+	}
+}
+
+func TestTooManyRelays(t *testing.T) {
+	if l, err := netlab.New(t.Context(), netlab.Options{Hops: netlab.MaxHops + 1}); err == nil || !strings.Contains(err.Error(), "at most 8 relays") {
+		t.Errorf("New with %d relays returns %v, %v", netlab.MaxHops+1, l, err)
 	}
 }
 

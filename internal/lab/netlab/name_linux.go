@@ -13,7 +13,7 @@ import (
 
 // namePattern is the form of the names of the lab's namespaces: process ID and start time of the owner, which together name
 // a process for as long as the machine runs, a count within it, and the role.
-var namePattern = regexp.MustCompile(`^fastrelay-([0-9]+)-([0-9]+)-[0-9]+-(?:pub|relay|sub)$`)
+var namePattern = regexp.MustCompile(`^fastrelay-([0-9]+)-([0-9]+)-[0-9]+-(?:pub|relay[2-9]?|sub)$`)
 
 var labs atomic.Uint64
 

@@ -31,6 +31,8 @@ func TestLeftover(t *testing.T) {
 		{"fastrelay-" + id + "-relay", false},
 		{fmt.Sprintf("fastrelay-%d-%d-1-sub", noPID, start), true},
 		{fmt.Sprintf("fastrelay-%d-%d-1-relay", os.Getpid(), start+1), true}, // the process ID was given out again
+		{fmt.Sprintf("fastrelay-%d-%d-1-relay8", noPID, start), true},
+		{fmt.Sprintf("fastrelay-%d-%d-1-relay1", noPID, start), false},
 		{fmt.Sprintf("fastrelay-%d-%d-1-other", noPID, start), false},
 		{fmt.Sprintf("my-fastrelay-%d-%d-1-pub", noPID, start), false},
 		{"fastrelay-1-pub", false},

@@ -76,10 +76,10 @@ type row struct {
 	Best       bool
 }
 
-// queue is a row of the table of standing queues.
+// queue is a row of the table of queues.
 type queue struct {
 	Scenario string
-	P95      []*study.Estimate // by congestion control; nil where there is none
+	Rows     []*study.Row // by congestion control; nil where there is none
 }
 
 // HTML returns the report of a study.
@@ -189,7 +189,7 @@ func (s *section) cell(i int) overviewCell {
 	return c
 }
 
-// queues fills the table of standing queues: of the favourite heuristic with each congestion control.
+// queues fills the table of queues: of the favourite heuristic with each congestion control.
 func (c *content) queues(r *study.Results, rows []*study.Row) {
 	c.Controls = slices.Concat(r.Plan.Congestions, r.Plan.Beside)
 	favourite := r.Plan.Favourite
@@ -198,10 +198,10 @@ func (c *content) queues(r *study.Results, rows []*study.Row) {
 		c.Favourite = favourite
 	}
 	for _, s := range r.Plan.Scenarios {
-		q := queue{Scenario: s.Name, P95: make([]*study.Estimate, len(c.Controls))}
+		q := queue{Scenario: s.Name, Rows: make([]*study.Row, len(c.Controls))}
 		for _, row := range rows {
 			if i := slices.Index(c.Controls, row.Congestion); row.Scenario == s.Name && row.Heuristic == favourite && i >= 0 {
-				q.P95[i] = &row.QueueP95
+				q.Rows[i] = row
 			}
 		}
 		c.Queues = append(c.Queues, q)

@@ -80,8 +80,9 @@ type client struct {
 }
 
 type control struct {
-	sent, rtt int64
-	arrived   bool
+	sent, rtt       int64
+	arrived, inTime bool
+	lost            bool // a packet with it was, behind the queue
 }
 
 // counts is what is counted for a client.
@@ -135,7 +136,7 @@ func (c *client) tellBudget() {
 	}
 	c.pace = rate
 	const drainInterval = 20 * time.Millisecond
-	c.space.SetPace(rate, max(10*maxSize, c.loss.Window()/2, uint64(float64(rate)*drainInterval.Seconds())))
+	c.space.SetPace(rate, max(c.loss.Burst(rate, maxSize), uint64(float64(rate)*drainInterval.Seconds())))
 }
 
 // affordable says whether the budget has room for a packet.
@@ -190,7 +191,11 @@ func (c *client) transmit(size int, kind recovery.Kind, x contents) {
 // sendControl sends a control message of the relay's, whatever the budget says.
 func (c *client) sendControl(m int32) {
 	c.space.ChargePlan(uint64(c.w.now), ownSize)
+	lost := c.link.lost
 	c.transmit(ownSize, recovery.Eliciting, contents{control: m})
+	if c.link.lost > lost {
+		c.controls[m-1].lost = true
+	}
 }
 
 // onAck takes an ACK frame.

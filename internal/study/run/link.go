@@ -47,7 +47,7 @@ func newLink(l *scenario.Link, length time.Duration, seed, index uint64) *link {
 	steps, repeat := l.RateSteps(length, seed+index<<32)
 	x := &link{
 		delay: l.Delay.Nanoseconds(), jitter: l.Jitter.Nanoseconds(), maxTime: l.Queue.Time.Nanoseconds(), maxBytes: l.Queue.Bytes,
-		random: rand.New(rand.NewPCG(seed, 0x11<<32|index)), period: repeat.Nanoseconds(),
+		random: rand.New(rand.NewPCG(seed, 0x11<<32|index)), period: repeat.Nanoseconds(), round: epoch,
 	}
 	for _, s := range steps {
 		x.steps = append(x.steps, rateStep{s.At.Nanoseconds(), float64(s.Rate) / 8e9})
@@ -132,7 +132,7 @@ func (l *link) send(now int64, size int) (at int64, ok bool) {
 	return at, true
 }
 
-// capacity returns how many bytes the link can pass from the start to a time.
+// capacity returns how many bytes the link can pass from the start until some time later.
 func (l *link) capacity(end int64) float64 {
 	sum := 0.0
 	for round := int64(0); ; round += l.period {

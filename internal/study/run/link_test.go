@@ -20,7 +20,7 @@ func newTestLink(t testing.TB, l scenario.Link, seed uint64) *link {
 	return newLink(&l, time.Hour, seed, 0)
 }
 
-// TestServe: what has passed by the time that serve names is what the link's capacity is until then.
+// TestServe: what has passed by the time that serve names is what the link's capacity is until then. Rates are told by the time since a run began.
 func TestServe(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var tr scenario.Trace
@@ -37,12 +37,12 @@ func TestServe(t *testing.T) {
 			tr.Steps[len(tr.Steps)-1].Rate += 1e6
 		}
 		l := newTestLink(t, scenario.Link{Trace: tr}, 1)
-		now := int64(0)
+		now := epoch
 		for range rapid.IntRange(1, 20).Draw(rt, "packets") {
 			now += rapid.Int64Range(0, int64(2*time.Second)).Draw(rt, "gap")
 			size := float64(rapid.IntRange(1, 100_000).Draw(rt, "size"))
 			end := l.serve(now, size)
-			if got := l.capacity(end) - l.capacity(now); math.Abs(got-size) > 1+size*1e-6 {
+			if got := l.capacity(end-epoch) - l.capacity(now-epoch); math.Abs(got-size) > 1+size*1e-6 {
 				rt.Fatalf("%v bytes from %v to %v, the link passes %v in that time", size, now, end, got)
 			}
 			now = end

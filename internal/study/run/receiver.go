@@ -39,7 +39,6 @@ type receiver struct {
 	bytes     uint64  // of pieces, the first time
 	again     uint64  // bytes that had come before
 	control   samples
-	inTime    int // control messages that passed within two round trips
 }
 
 // receive takes a packet that reached its subscriber.
@@ -143,7 +142,5 @@ func (w *world) controlArrived(c *client, m int32) {
 	}
 	x.arrived = true
 	c.receiver.control.add(w.now - x.sent)
-	if w.now-x.sent <= 2*x.rtt {
-		c.receiver.inTime++
-	}
+	x.inTime = w.now-x.sent <= 2*x.rtt
 }

@@ -27,11 +27,13 @@ type Result struct {
 
 	Fairness    float64      `json:"fairness"`    // Jain's index of the subscribers' decodable bytes
 	Utilisation float64      `json:"utilisation"` // of the links, while media were published
-	Queue       Distribution `json:"queue"`       // standing in the links, ms, every 10 ms
+	Queue       Distribution `json:"queue"`       // in the links, ms, every 10 ms
+	Standing    Distribution `json:"standing"`    // the least of it in the last 100 ms
 
 	Control       Distribution `json:"control"`         // one way, ms
 	ControlSent   int          `json:"control_sent"`    //
 	ControlInTime int          `json:"control_in_2rtt"` // within two smoothed round trips
+	ControlLost   int          `json:"control_lost"`    // of the others, those of which a packet was lost behind the queue
 
 	Packets    uint64 `json:"packets"`
 	Forwarded  uint64 `json:"forwarded"` // of them, by the datapath
@@ -67,6 +69,10 @@ func sum(counts *[causes]int) (n int) {
 	return n
 }
 
+// standingSamples is of how many samples of a queue the least is what stands: those of 100 ms, CoDel's interval (RFC 8289, section 4.3). A burst
+// that drains within it is no standing queue.
+const standingSamples = int(100*int64(time.Millisecond)/sampleEvery) + 1
+
 // stallAfter is how long nothing new may be shown before it is a stall.
 const stallAfter = 200 * int64(time.Millisecond)
 
@@ -90,7 +96,14 @@ func (w *world) result() (*Result, error) {
 		square += bytes * bytes
 		control = append(control, c.receiver.control...)
 		r.ControlSent += len(c.controls)
-		r.ControlInTime += c.receiver.inTime
+		for i := range c.controls {
+			switch x := &c.controls[i]; {
+			case x.inTime:
+				r.ControlInTime++
+			case x.lost:
+				r.ControlLost++
+			}
+		}
 		r.Arrived += c.receiver.bytes
 		r.Duplicates += c.receiver.again
 		r.Resent += c.stats.resent
@@ -108,16 +121,17 @@ func (w *world) result() (*Result, error) {
 	if square > 0 {
 		r.Fairness = good * good / (float64(len(w.clients)) * square)
 	}
-	var queue samples
+	var queue, standing samples
 	var sent, capacity float64
 	for _, l := range w.links {
 		queue = append(queue, l.delays...)
+		standing = append(standing, l.delays.least(standingSamples)...)
 		sent += float64(l.sentBytes)
 		capacity += l.capacity(w.program.end)
 		r.QueueDrops += l.dropped
 		r.LinkLosses += l.lost
 	}
-	r.Queue = queue.distribution()
+	r.Queue, r.Standing = queue.distribution(), standing.distribution()
 	r.Utilisation = min(sent/capacity, 1)
 	return r, nil
 }

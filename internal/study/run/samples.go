@@ -16,6 +16,15 @@ type Distribution struct {
 	Quantiles []float64 `json:"quantiles,omitempty"`
 }
 
+// least returns the smallest of each n samples in a row.
+func (s samples) least(n int) samples {
+	var out samples
+	for i := n; i <= len(s); i++ {
+		out = append(out, slices.Min(s[i-n:i]))
+	}
+	return out
+}
+
 // distribution sorts the samples.
 func (s samples) distribution() Distribution {
 	d := Distribution{N: len(s)}

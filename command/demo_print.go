@@ -60,7 +60,7 @@ func (d *demo) print(r *demoReport) {
 	fmt.Fprintf(out, "%s: delays of all runs\n", r.Plot)
 	for i := range r.Runs {
 		if n := len(r.Runs[i].Files); n > 0 {
-			fmt.Fprintf(out, "%s: what the first of %d subscribers received in run %s\n", r.Runs[i].Files[0], n, r.Runs[i].Mode)
+			fmt.Fprintf(out, "%s: what %s received in run %s\n", r.Runs[i].Files[0], firstOfMany(n), r.Runs[i].Mode)
 		}
 	}
 	for _, p := range r.Pcap {
@@ -118,6 +118,13 @@ func (d *demo) layer(priority uint8) string {
 		return fmt.Sprintf("%d %s", priority, name)
 	}
 	return fmt.Sprint(priority)
+}
+
+func firstOfMany(subscribers int) string {
+	if subscribers == 1 {
+		return "the subscriber"
+	}
+	return fmt.Sprintf("the first of %d subscribers", subscribers)
 }
 
 func sum(m map[string]uint64) (n uint64) {

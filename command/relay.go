@@ -40,8 +40,8 @@ type relayCmd struct {
 func (*relayCmd) Help() string {
 	return `Relays what publishers announce to who subscribes, until it is interrupted.
 
-  fastrelay relay --write-cert relay.pem
-  fastrelay publish --ca relay.pem &
+  fastrelay relay --write-cert relay.pem                            and in other terminals:
+  fastrelay publish --ca relay.pem
   fastrelay subscribe --ca relay.pem --out received.mp4
 
 Relays stand in a row: what nobody announced here is subscribed to at --upstream, once for all subscribers. Publishers are

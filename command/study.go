@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -90,7 +91,7 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 		a.event(r.Summary())
 		return nil
 	}
-	a.say("%d runs, %d of them from before; results in %s", len(r.Runs), r.Reused, c.Out)
+	a.say("%d runs, %d of them from before; results in %s, the page is %s", len(r.Runs), r.Reused, c.Out, filepath.Join(c.Out, "report.html"))
 	return printStudy(a, r)
 }
 

@@ -77,12 +77,18 @@ func (s *FastStream) cut(r datapath.Reason) {
 		s.dropped = r // see finalDiffers
 		return
 	}
-	if s.done || s.reset {
+	if s.done || s.reset || s.wasSent() {
 		return
 	}
 	s.dropped = r
 	s.resetLocked(codeTooLate)
 	s.c.b.wake()
+}
+
+// wasSent says whether all of the stream has been sent, so that what the datapath drops is a repeat of the publisher's.
+func (s *FastStream) wasSent() bool {
+	word, _ := s.c.space.StreamWord(s.slot)
+	return s.finSent && s.ever.prefix() >= word&datapath.StreamOffset
 }
 
 // outcome says how a stream that is done ended.

@@ -159,3 +159,47 @@ func TestUpstreamForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestRepeatIsNotDropped: a publisher that sends again what the datapath has forwarded to the end, because an acknowledgment was lost, may find
+// the policy's plan full. That drops nothing of the stream: it is repaired, and delivered.
+func TestRepeatIsNotDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := within(t)
+		p := newPair(t, ctx, false, 0, config())
+		p.dp.lose = func() bool { return true }
+		data := pattern(1000, 1)
+		var id uint64
+		if err := p.dp.forward(p.id, 0, 2, &id, data, 0, true); err != nil {
+			t.Fatal(err)
+		}
+		var repeat datapath.Record
+		p.dp.Drain(func(r *datapath.Record) {
+			quicadapt.OnRecord(p.server, r)
+			repeat = *r
+			repeat.Frames = append([]datapath.RecordFrame(nil), r.Frames...)
+		})
+		repeat.Reason, repeat.Number, repeat.Size = datapath.ReasonDropReserve, 0, 0
+		repeat.Frames[0].Reason, repeat.Frames[0].Opened = datapath.ReasonDropReserve, false
+		quicadapt.OnRecord(p.server, &repeat)
+		fast := p.server.FastStream(0, 2)
+		var got *quicadapt.Outcome
+		fast.OnEnd(func(o quicadapt.Outcome) { got = &o })
+		if _, err := fast.Write(data); err != nil {
+			t.Error(err)
+		}
+		if err := fast.Close(); err != nil {
+			t.Error(err)
+		}
+		s, err := p.client.AcceptUniStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(s); err != nil || len(b) != len(data) {
+			t.Errorf("%d bytes, %v; want %d", len(b), err, len(data))
+		}
+		time.Sleep(time.Second)
+		if got == nil || !got.Delivered {
+			t.Errorf("outcome %+v", got)
+		}
+	})
+}

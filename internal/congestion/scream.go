@@ -12,7 +12,7 @@ package congestion
 //   - A queue of twice the target shows a path whose rate fell. 0.7 for each of the round trips that have become long would keep it for a second, so
 //     once it is known how fast the path empties it, the window becomes what half of the target is at that rate.
 //   - The target is no less than a datagram takes the path and a little: behind another one is not a queue (RFC 8289, section 4.2, says so of its own).
-//   - Bursts are as long as the target. While the smoothed RTT is far beyond what the window is for, it is paced for that.
+//   - Bursts are three quarters of the target long. While the smoothed RTT is far beyond what the window is for, it is paced for that.
 //   - Growth needs a window of which half is used, as media come in bursts; there is no adaptation of the target to flows that fill queues (section
 //     4.1.2.4 of the RFC), beside which it gets little.
 //
@@ -218,9 +218,9 @@ func (c *Scream) Bandwidth() uint64 {
 	return uint64(float64(c.window) * 1e9 / float64(c.meant(c.smoothed)))
 }
 
-// Burst implements Burster: what passes within the target, and half a window at most.
+// Burst implements Burster: what passes within three quarters of the target, and half a window at most.
 func (c *Scream) Burst(rate uint64) uint64 {
-	return max(screamBurst*c.datagram, min(c.window/2, uint64(float64(rate)*float64(c.target)/1e9)))
+	return max(screamBurst*c.datagram, min(c.window/2, uint64(float64(rate)*float64(c.target)*3/4e9)))
 }
 
 var (

@@ -62,7 +62,7 @@ func TestScreamSlowPath(t *testing.T) {
 	}
 }
 
-// TestScreamPace: the window is paced for an RTT of 100 ms at most, which are 60 of queue, and no more than 40 ms of it leave at once.
+// TestScreamPace: the window is paced for an RTT of 100 ms at most, which are 60 of queue, and no more than 30 ms of it leave at once.
 func TestScreamPace(t *testing.T) {
 	c := screamAt()
 	w := float64(c.Window())
@@ -76,7 +76,7 @@ func TestScreamPace(t *testing.T) {
 			t.Errorf("smoothed RTT of %d ms: the path is taken to carry %.0f bytes/s, want %.0f", tc.smoothed, got, want)
 		}
 	}
-	for _, tc := range []struct{ rate, burst uint64 }{{10, 2 * datagram}, {1e6, 40_000}, {1e9, c.Window() / 2}} {
+	for _, tc := range []struct{ rate, burst uint64 }{{10, 2 * datagram}, {1e6, 30_000}, {1e9, c.Window() / 2}} {
 		if got := c.Burst(tc.rate); got != tc.burst {
 			t.Errorf("%d bytes at once at %d bytes/s, want %d", got, tc.rate, tc.burst)
 		}

@@ -24,7 +24,7 @@ type Plan struct {
 	Scenarios   []*scenario.Scenario
 	Congestions []string
 	Heuristics  []string
-	// Beside are further congestion controls, with which Favourite alone is run, so that standing queues can be compared.
+	// Beside are further congestion controls, with which Favourite alone is run, so that queues can be compared.
 	Beside    []string
 	Favourite string // a heuristic
 	Seeds     int    // 1, 2 … Seeds

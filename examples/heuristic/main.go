@@ -2,7 +2,7 @@
 // others and run in a relay:
 //
 //	go run ./examples/heuristic study --scenario half-rate --heuristic stairs,live
-//	go run ./examples/heuristic demo --rate 500kbit -n 1 --heuristic stairs
+//	go run ./examples/heuristic demo --rate 300kbit -n 1 --heuristic stairs
 package main
 
 import (

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -304,7 +305,11 @@ func (c *check) subscribers() {
 	for i := range s.Subscribers {
 		g := &s.Subscribers[i]
 		if !slices.ContainsFunc(s.Links, func(l Link) bool { return l.Name == g.Link }) && g.Link != "" || len(s.Links) == 0 {
-			c.fail(i, "subscribers.link", "there is no link %q", g.Link)
+			var names []string
+			for _, l := range s.Links {
+				names = append(names, strconv.Quote(l.Name))
+			}
+			c.fail(i, "subscribers.link", "there is no link %q; allowed are %s", g.Link, strings.Join(names, ", "))
 			return
 		}
 		g.link = max(slices.IndexFunc(s.Links, func(l Link) bool { return l.Name == g.Link }), 0)

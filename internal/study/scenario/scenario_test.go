@@ -105,7 +105,7 @@ func TestBad(t *testing.T) {
 		{"queue", `rate = "2Mbit"`, `rate = "2Mbit"` + "\n" + `queue = "much"`, `my.toml:11: link.queue: "much" is no depth of a queue: write a time, as "100ms", or bytes`},
 		{"loss", `rate = "2Mbit"`, `rate = "2Mbit"` + "\nloss = 0.6", `my.toml:11: link.loss: 0.6 is not possible; allowed is 0 to 0.5`},
 		{"loss that is not a number", `rate = "2Mbit"`, `rate = "2Mbit"` + "\nloss = nan", `my.toml:11: link.loss: NaN is not possible; allowed is 0 to 0.5`},
-		{"no link", `link = "far"`, `link = "wide"`, `my.toml:17: subscribers.link: there is no link "wide"`},
+		{"no link", `link = "far"`, `link = "wide"`, `my.toml:17: subscribers.link: there is no link "wide"; allowed are "near", "far"`},
 		{"two links of a name", `"far"` + "\nrate", `"near"` + "\nrate", `my.toml:13: link.name: there are two links called "near"`},
 		{"nobody", `count = 3`, `count = -1`, `my.toml:18: subscribers.count: -1 is not possible; allowed is 1 to 1000`},
 		{"priority", `count = 3`, `priority = 256`, `my.toml:18: subscribers.priority: 256 is not possible; allowed is 0 to 255`},

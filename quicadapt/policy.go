@@ -47,6 +47,11 @@ func (c *conn) tellOutcomes() {
 	c.mu.Unlock()
 	for _, s := range over {
 		c.mu.Lock()
+		if s.dropped == datapath.ReasonDropStream && !s.done { // the record that says why has not been read yet
+			c.outcomes = append(c.outcomes, s)
+			c.mu.Unlock()
+			continue
+		}
 		onEnd, outcome := s.onEnd, s.outcome()
 		s.onEnd = nil
 		c.mu.Unlock()

@@ -33,7 +33,7 @@ func TestStreamMemory(t *testing.T) {
 			differs := false
 			for i := range data {
 				old := &all[stream][offset+uint64(i)]
-				data[i] = 1 | version[stream] + byte(offset+uint64(i))
+				data[i] = 1 | (version[stream] + byte(offset+uint64(i))) // 0 is none
 				differs = differs || *old != 0 && *old != data[i]
 			}
 			if ok := m.put(stream, offset, data); ok == differs {

@@ -336,8 +336,11 @@ func (c *check) subscribers() {
 func allowed(table toml.Key) []string {
 	t := reflect.TypeFor[Scenario]()
 	for _, name := range table {
+		if t.Kind() != reflect.Struct {
+			break // a key within a value
+		}
 		for i := range t.NumField() {
-			if f := t.Field(i); f.Tag.Get("toml") == name {
+			if f := t.Field(i); f.Tag.Get("toml") == name && name != "-" {
 				t = f.Type
 				break
 			}

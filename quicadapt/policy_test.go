@@ -52,6 +52,7 @@ func TestEndedBeforeItIsAskedFor(t *testing.T) {
 				t.Errorf("write: %v", err)
 			}
 			time.Sleep(time.Second)
+			synctest.Wait()
 			if got == nil || got.Delivered || got.Stopped == drops || (got.Dropped == datapath.ReasonDropReserve) != drops {
 				t.Errorf("outcome %+v", got)
 			}
@@ -101,6 +102,7 @@ func TestClosedByTheDatapath(t *testing.T) {
 			t.Errorf("read: %v, want a reset with DELIVERY_TIMEOUT (2)", err)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got == nil || got.Delivered || got.Dropped != datapath.ReasonDropReserve || !got.Begun {
 			t.Errorf("outcome %+v", got)
 		}
@@ -198,6 +200,7 @@ func TestRepeatIsNotDropped(t *testing.T) {
 			t.Errorf("%d bytes, %v; want %d", len(b), err, len(data))
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got == nil || !got.Delivered {
 			t.Errorf("outcome %+v", got)
 		}

@@ -23,11 +23,8 @@ func TestEndedBeforeItIsAskedFor(t *testing.T) {
 			if err := p.dp.forward(p.id, 0, 2, &id, pattern(1000, 1), 0, false); err != nil {
 				t.Fatal(err)
 			}
-			var slot uint8
-			p.dp.Drain(func(r *datapath.Record) {
-				slot = r.Frames[0].Slot
-				quicadapt.OnRecord(p.server, r)
-			})
+			p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
+			slot := p.dp.lastRecord().Frames[0].Slot
 			s, err := p.client.AcceptUniStream(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -73,11 +70,8 @@ func TestClosedByTheDatapath(t *testing.T) {
 		if err := p.dp.forward(p.id, 0, 2, &id, pattern(1000, 1), 0, false); err != nil {
 			t.Fatal(err)
 		}
-		var slot uint8
-		p.dp.Drain(func(r *datapath.Record) {
-			slot = r.Frames[0].Slot
-			quicadapt.OnRecord(p.server, r)
-		})
+		p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
+		slot := p.dp.lastRecord().Frames[0].Slot
 		fast := p.server.FastStream(0, 2)
 		var got *quicadapt.Outcome
 		fast.OnEnd(func(o quicadapt.Outcome) { got = &o })
@@ -174,15 +168,11 @@ func TestRepeatIsNotDropped(t *testing.T) {
 		if err := p.dp.forward(p.id, 0, 2, &id, data, 0, true); err != nil {
 			t.Fatal(err)
 		}
-		var repeat datapath.Record
-		p.dp.Drain(func(r *datapath.Record) {
-			quicadapt.OnRecord(p.server, r)
-			repeat = *r
-			repeat.Frames = append([]datapath.RecordFrame(nil), r.Frames...)
-		})
+		p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
+		repeat := p.dp.lastRecord()
 		repeat.Reason, repeat.Number, repeat.Size = datapath.ReasonDropReserve, 0, 0
 		repeat.Frames[0].Reason, repeat.Frames[0].Opened = datapath.ReasonDropReserve, false
-		quicadapt.OnRecord(p.server, &repeat)
+		quicadapt.OnRecord(p.server, repeat)
 		fast := p.server.FastStream(0, 2)
 		var got *quicadapt.Outcome
 		fast.OnEnd(func(o quicadapt.Outcome) { got = &o })

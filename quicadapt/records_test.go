@@ -22,18 +22,15 @@ func TestSendFailed(t *testing.T) {
 		if err := p.dp.forward(p.id, 0, 2, &id, data, 0, true); err != nil {
 			t.Fatal(err)
 		}
-		var failed datapath.Record
-		p.dp.Drain(func(r *datapath.Record) {
-			quicadapt.OnRecord(p.server, r)
-			failed = *r
-		})
+		p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
+		failed := p.dp.lastRecord()
 		failed.Reason, failed.Frames = datapath.ReasonSendFailed, nil
 		fast := p.server.FastStream(0, 2)
 		fast.Write(data)
 		fast.Close()
 		at := time.Now()
-		quicadapt.OnRecord(p.server, &failed)
-		quicadapt.OnRecord(p.server, &failed) // once is enough
+		quicadapt.OnRecord(p.server, failed)
+		quicadapt.OnRecord(p.server, failed) // once is enough
 		s, err := p.client.AcceptUniStream(ctx)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package quicadapt_test
 import (
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ type scripted struct {
 	socket  net.PacketConn
 	clients map[datapath.ClientID]*scriptedClient
 	records []datapath.Record
+	last    datapath.Record // the newest, drained or not
 	ups     map[datapath.UpstreamID]*datapath.Upstream
 	evicted []datapath.StreamKey
 	lose    func() bool // forwarded packets that are recorded and do not arrive
@@ -96,6 +98,15 @@ func (d *scripted) Drain(f func(*datapath.Record)) error {
 func (d *scripted) Counters() (datapath.Counters, error) { return datapath.Counters{}, nil }
 func (d *scripted) Close() error                         { return nil }
 
+// lastRecord returns a copy of the record of what forward sent last. The boundary's loop may have drained it, before the test does.
+func (d *scripted) lastRecord() *datapath.Record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.last
+	r.Frames = slices.Clone(r.Frames)
+	return &r
+}
+
 // forward sends a piece of an upstream's stream to a client, as a datapath would, and opens the client's stream for the
 // first piece.
 func (d *scripted) forward(id datapath.ClientID, up datapath.UpstreamID, source uint64, stream *uint64, data []byte, offset uint64, fin bool) error {
@@ -121,12 +132,13 @@ func (d *scripted) forward(id datapath.ClientID, up datapath.UpstreamID, source 
 	}
 	number := c.space.TakeNumber()
 	packet := c.keys.Seal(nil, c.keys.Generation(), c.DCID, number, datapath.NumberLen, wire.AppendStream(nil, *stream, offset, data, fin, false))
-	d.records = append(d.records, datapath.Record{
+	d.last = datapath.Record{
 		Time: time.Now(), Number: number, Upstream: up, Client: id, Generation: c.space.Generation(),
 		Size: uint16(len(packet)), Frames: []datapath.RecordFrame{{
 			UpstreamStream: source, ClientStream: *stream, Offset: offset, Length: uint32(len(data)), Slot: slot, Fin: fin, Opened: opened,
 		}},
-	})
+	}
+	d.records = append(d.records, d.last)
 	if d.lose() {
 		return nil
 	}

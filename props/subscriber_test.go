@@ -58,7 +58,7 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 					return
 				}
 				s.mu.Lock()
-				want := s.streams[[2]uint64{h.Group, h.Subgroup}]
+				want := s.streams[[2]uint64{h.Group, h.Subgroup}] // all of it: the stream has ended
 				s.mu.Unlock()
 				head, err2 := wire.ParseSubgroupHeader(want, s.draft)
 				if herr != nil || err2 != nil {
@@ -122,7 +122,7 @@ func (s *system) past(o *moq.SubscribeOptions, largest *moq.Location, g, f uint6
 func (s *system) complete(i int, o *moq.SubscribeOptions, largest *moq.Location, got map[[2]uint64]int) {
 	missing, more := 0, 0
 	for g := range uint64(s.groups) {
-		for f := range uint64(s.frames) {
+		for f := range uint64(s.perGroup()) {
 			switch n := got[[2]uint64{g, f}]; {
 			case n == 0 && s.selects(o, largest, g, f):
 				missing++

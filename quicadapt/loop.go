@@ -104,8 +104,7 @@ func (b *Boundary) service(c *conn) (next int64) {
 	}
 	if !c.joined {
 		c.mu.Unlock()
-		c.update()
-		return 0
+		return c.update()
 	}
 	c.onTimer(now)
 	for _, s := range c.bySource {
@@ -117,7 +116,9 @@ func (b *Boundary) service(c *conn) (next int64) {
 	c.expire(now)
 	next = c.flush()
 	c.tellOutcomes()
-	c.update()
+	if at := c.update(); at > 0 && (next == 0 || at < next) {
+		next = at
+	}
 	c.cleanUp(now)
 	c.refill()
 	return next

@@ -46,8 +46,8 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 			readers.Go(func() {
 				b, err := io.ReadAll(rs)
 				h, herr := wire.ParseSubgroupHeader(b, s.draft)
-				if herr != nil && err != nil {
-					return // an idle reserved stream, at the end of the connection
+				if (herr != nil || s.fails == failRecords) && err != nil {
+					return // an idle reserved stream, at the end of the connection; or one that was opened unseen
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -84,7 +84,7 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 	mu.Lock()
 	gone := !left.IsZero()
 	for k, n := range got {
-		if n > 1 {
+		if n > 1 && s.fails != failRecords {
 			s.violate("P12", "subscriber %d got stream %v %d times", i, k, n)
 		}
 	}

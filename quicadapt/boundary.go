@@ -33,6 +33,7 @@ type Boundary struct {
 	inner  net.PacketConn
 	tr     *quic.Transport
 	start  time.Time
+	blind  atomic.Bool // the datapath's records cannot be read: it is not used any more
 	limits datapath.Limits
 
 	mu       sync.RWMutex

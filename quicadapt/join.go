@@ -25,6 +25,9 @@ func (c *conn) join() (datapath.ClientID, error) {
 	if b.cfg.Datapath == nil {
 		return 0, errNoDatapath
 	}
+	if b.blind.Load() {
+		return 0, errBlind
+	}
 	c.mu.Lock()
 	switch {
 	case c.joined:
@@ -78,6 +81,10 @@ func (c *conn) join() (datapath.ClientID, error) {
 		c.freeSlots = append(c.freeSlots, uint8(i))
 	}
 	c.mu.Unlock()
+	if b.blind.Load() { // since then
+		c.leaveFastPath()
+		return 0, errBlind
+	}
 	c.refill()
 	b.wake()
 	return c.clientID, nil
@@ -106,6 +113,9 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 	b := c.b
 	if b.cfg.Datapath == nil {
 		return 0, errNoDatapath
+	}
+	if b.blind.Load() {
+		return 0, errBlind
 	}
 	c.mu.Lock()
 	switch {
@@ -143,6 +153,10 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 	c.isUpstream, c.upstreamID, c.memory = true, datapath.UpstreamID(id), new(streamMemory)
 	c.dirty = true // connection IDs may have been issued meanwhile
 	c.mu.Unlock()
+	if b.blind.Load() { // since then
+		c.leaveFastPath()
+		return 0, errBlind
+	}
 	b.wake()
 	return c.upstreamID, nil
 }
@@ -168,7 +182,7 @@ func (c *conn) describeUpstream() *datapath.Upstream {
 // update tells the datapath what has changed of a connection. What it does not take it is told again; update returns when, 0 for never.
 func (c *conn) update() (again int64) {
 	c.mu.Lock()
-	if !c.dirty || c.closed {
+	if !c.dirty || c.closed || c.b.blind.Load() {
 		c.mu.Unlock()
 		return 0
 	}
@@ -272,7 +286,7 @@ func (c *conn) refill() {
 	}
 	for {
 		c.mu.Lock()
-		want := c.joined && !c.closed && len(c.freeSlots) > 0 && c.space.PoolLen() < c.poolTarget()
+		want := c.joined && !c.closed && !c.b.blind.Load() && len(c.freeSlots) > 0 && c.space.PoolLen() < c.poolTarget()
 		c.mu.Unlock()
 		if !want {
 			return
@@ -324,7 +338,9 @@ func (c *conn) cleanUp(now int64) {
 		keys = append(keys, datapath.StreamKey{Upstream: s.upstream, Client: c.clientID, Stream: s.source})
 	}
 	c.mu.Unlock()
-	if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
+	if c.b.blind.Load() {
+		keys = nil // it has nothing of the client
+	} else if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
 		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
 	}
 	for _, s := range done {

@@ -21,11 +21,15 @@ type removal struct {
 func (b *Boundary) removeID(r removal) {
 	dp, isUp := b.cfg.Datapath, &r.table[0] == &b.ups[0]
 	var err error
-	if isUp {
+	switch {
+	case b.blind.Load(): // it was taken out with all
+	case isUp:
 		err = dp.SetUpstream(datapath.UpstreamID(r.id), nil)
-		b.forgetUpstream(datapath.UpstreamID(r.id))
-	} else {
+	default:
 		_, err = dp.SetClient(datapath.ClientID(r.id), nil)
+	}
+	if isUp {
+		b.forgetUpstream(datapath.UpstreamID(r.id))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,7 +24,7 @@ func (s *system) subscribe(i int, over <-chan struct{}) {
 	defer func() { _ = session.Close(0, "") }()
 	options := moq.SubscribeOptions{Filter: moq.FilterNextGroup}
 	if i == 1 && s.filter > 0 {
-		options = moq.SubscribeOptions{Filter: s.filter, Start: moq.Location{Group: s.from}, EndGroup: s.to}
+		options = moq.SubscribeOptions{Filter: s.filter, Start: s.from, EndGroup: s.to}
 	}
 	sub, err := session.Subscribe(s.ctx, []string{"live"}, "video", options)
 	if err != nil {
@@ -105,8 +105,8 @@ func (s *system) selects(o *moq.SubscribeOptions, largest *moq.Location, g, f ui
 		return largest == nil || g > largest.Group
 	case largest != nil && !largest.Less(at):
 		return false // it is past: live subscriptions do not reach back
-	case o.Filter == moq.FilterAbsoluteRange:
-		return !at.Less(o.Start) && g <= o.EndGroup
+	case o.Filter >= moq.FilterAbsoluteStart:
+		return absolute(o, at)
 	}
 	return true
 }
@@ -115,7 +115,12 @@ func (s *system) selects(o *moq.SubscribeOptions, largest *moq.Location, g, f ui
 // has in hand, as the stream that the largest object is on.
 func (s *system) past(o *moq.SubscribeOptions, largest *moq.Location, g, f uint64) bool {
 	at := moq.Location{Group: g, Object: f}
-	return o.Filter == moq.FilterAbsoluteRange && largest != nil && !largest.Less(at) && !at.Less(o.Start) && g <= o.EndGroup
+	return o.Filter >= moq.FilterAbsoluteStart && largest != nil && !largest.Less(at) && absolute(o, at)
+}
+
+// absolute says whether an absolute filter covers an object.
+func absolute(o *moq.SubscribeOptions, at moq.Location) bool {
+	return !at.Less(o.Start) && (o.Filter == moq.FilterAbsoluteStart || at.Group <= o.EndGroup)
 }
 
 // complete checks that a subscriber got what its filter selects, and nothing else.

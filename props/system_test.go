@@ -115,7 +115,8 @@ type plan struct {
 	joins            []time.Duration // of the subscribers; the first is there from the start
 	leaves           bool            // the second one leaves in the middle
 	filter           moq.Filter      // of the second subscriber; default: the next group
-	from, to         uint64          // groups of an absolute filter
+	from             moq.Location    // where an absolute filter starts
+	to               uint64          // last group of an absolute range
 	fails            failure
 	failFrom, failTo int // frames
 	loss, dup, late  float64
@@ -385,10 +386,11 @@ func TestP10(t *testing.T) {
 		if len(p.joins) == 1 {
 			p.joins = append(p.joins, 400*time.Millisecond)
 		}
-		p.filter = rapid.SampledFrom([]moq.Filter{0, moq.FilterLargestObject, moq.FilterAbsoluteRange}).Draw(t, "filter")
+		p.filter = rapid.SampledFrom([]moq.Filter{0, moq.FilterLargestObject, moq.FilterAbsoluteStart, moq.FilterAbsoluteRange}).Draw(t, "filter")
 		p.groups = 5
 		p.to = uint64(rapid.IntRange(2, 4).Draw(t, "last group"))
-		p.from = uint64(rapid.IntRange(1, int(p.to)).Draw(t, "first group"))
+		p.from.Group = uint64(rapid.IntRange(1, int(p.to)).Draw(t, "first group"))
+		p.from.Object = uint64(rapid.IntRange(0, p.frames-1).Draw(t, "first object"))
 		if p.leaves {
 			p.groups, p.frames, p.to = 6, 10, 5
 		}

@@ -213,7 +213,7 @@ func TestFallingBack(t *testing.T) {
 		leaves      bool // the first subscriber leaves before
 		comes       bool // a subscriber comes while it lasts
 	}{
-		{name: "program detached", fail: func(f *fallback) { f.detached.Store(true) }, reason: "not_opened", comes: true},
+		{name: "program detached", fail: func(f *fallback) { f.detached.Store(true) }, reason: "not_taken", comes: true},
 		{name: "redirect fails", fail: func(f *fallback) { f.sending.Store(true) }, reason: "send_failed", comes: true},
 		{name: "calls fail", fail: func(f *fallback) {
 			f.fail(func(method string) error {

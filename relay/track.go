@@ -324,7 +324,7 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 	case !isNew:
 		t.relay.counts.add("late_join", 1)
 	case s.bound:
-		t.relay.counts.add("not_opened", 1)
+		t.relay.counts.add("not_taken", 1)
 	}
 	if isNew { // of one that has begun, the subscriber is to have the rest
 		if r := s.admits(st); r != datapath.Forwarded {

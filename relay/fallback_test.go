@@ -119,6 +119,11 @@ func (f *fallback) start(n int, d wire.Draft, qc *quic.Config) {
 }
 
 func (f *fallback) join(d wire.Draft, qc *quic.Config) {
+	f.joinWith(d, qc, moq.SubscribeOptions{Filter: moq.FilterNextGroup})
+}
+
+// joinWith adds a reader. It takes what FETCH brings to where that is read.
+func (f *fallback) joinWith(d wire.Draft, qc *quic.Config, o moq.SubscribeOptions) {
 	s, _ := f.session(d, qc)
 	r := &reader{session: s, got: make(chan rawStream, 100)}
 	f.readers = append(f.readers, r)
@@ -135,6 +140,9 @@ func (f *fallback) join(d wire.Draft, qc *quic.Config) {
 					var n int
 					n, x.err = rs.Read(b)
 					x.data = append(x.data, b[:n]...)
+					if x.data != nil && x.data[0] == wire.StreamFetch && s.DeliverFetch(rs, x.data) == nil {
+						return
+					}
 				}
 				if s.Context().Err() == nil {
 					r.got <- x
@@ -142,7 +150,7 @@ func (f *fallback) join(d wire.Draft, qc *quic.Config) {
 			}()
 		}
 	}()
-	r.sub = f.subscribe(s, moq.SubscribeOptions{Filter: moq.FilterNextGroup})
+	r.sub = f.subscribe(s, o)
 	sleep(f.t, 1)
 }
 

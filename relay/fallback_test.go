@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Eyevinn/moqtransport"
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/datapathtest"
 	"github.com/fastrelay/fastrelay/datapath/sim"
@@ -376,4 +377,44 @@ func TestUnsubscribeFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPauseFails: a pause that the datapath is not told of holds all the same: what it opens is reset. It is told again.
+func TestPauseFails(t *testing.T) {
+	inFallback(t, datapath.Limits{}, func(f *fallback) {
+		t := f.t
+		f.start(1, wire.Draft16, nil)
+		track, err := f.stock(wire.Draft16).Subscribe(f.context(), []string{"live"}, "video")
+		must(t, err)
+		take := objectsOf(f.context(), track)
+		sleep(t, 1)
+		f.fail(func(method string) error {
+			if method == "SetSubscription" {
+				return errors.New("it fails")
+			}
+			return nil
+		})
+		must(t, track.UpdateSubscription(f.context(), moqtransport.WithUpdateForward(false)))
+		time.Sleep(100 * time.Millisecond)
+		opened := func() uint64 { return subscribers(f.relay)[1].FastStreams }
+		for g := uint64(1); g < 4; g++ {
+			if g == 3 {
+				f.fail(nil)
+				sleep(t, 2)
+			}
+			object, end := f.group(g)
+			object(0)
+			end()
+			sleep(t, 1)
+			if n := opened(); n != min(g, 2) {
+				t.Errorf("group %d: the datapath has opened %d streams", g, n)
+			}
+			if got := take(); len(got) > 0 {
+				t.Errorf("group %d: got %v", g, got)
+			}
+		}
+		if st := subscribers(f.relay)[1]; st.Bytes > 0 || st.Lost > 0 {
+			t.Errorf("something was sent, or is missing: %+v", st)
+		}
+	})
 }

@@ -84,8 +84,12 @@ func (s *Space) draw(word int, cost, now, size, most uint64) {
 	for range budgetTries {
 		s.Step()
 		old := atomic.LoadUint64(at)
+		next := PaceAfter(old, cost, now, size)
+		if most != Unlimited {
+			next = max(old, min(next, most))
+		}
 		s.Step()
-		if atomic.CompareAndSwapUint64(at, old, max(old, min(PaceAfter(old, cost, now, size), most))) {
+		if atomic.CompareAndSwapUint64(at, old, next) {
 			return
 		}
 	}

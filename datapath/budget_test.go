@@ -97,6 +97,25 @@ func TestBudgetUnderRaces(t *testing.T) {
 }
 
 // TestPaceDelay: at the time that it names a packet fits, and a nanosecond before it does not.
+// TestDrawWraps: where a time is at the end of its 64 bits drawing wraps around, as rules.md says and the kernel does; found by seed 7528 of
+// the traces.
+func TestDrawWraps(t *testing.T) {
+	s := datapath.NewSpace(nil, nil)
+	if err := s.SetPolicy(&datapath.Policy{Rate: 50_000, Burst: 130, Bands: []datapath.Band{{UpTo: datapath.MaxImportance}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetPace(50_000, 130)
+	for _, word := range []int{datapath.WordPlanTime, datapath.WordPaceTime} {
+		*s.Word(word) = 1<<64 - 1
+	}
+	s.ChargePlan(1000, 1024)
+	s.ChargeBudget(1000, 1024)
+	const cost = 1024 * 1e9 / 50_000
+	if plan, pace := s.PlanTime(), *s.Word(datapath.WordPaceTime); plan != cost-1 || pace != cost-1 {
+		t.Errorf("plan's time %d, pace's %d, want %d", plan, pace, uint64(cost-1))
+	}
+}
+
 func TestPaceDelay(t *testing.T) {
 	s := datapath.NewSpace(nil, nil)
 	s.SetSendLimit(datapath.Unlimited)

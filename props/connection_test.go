@@ -1,6 +1,7 @@
 package props_test
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -16,6 +17,7 @@ type connection struct {
 	space       *datapath.Space
 	side        datapathtest.Side
 	dcid        []byte
+	marked      bool // the last byte of dcid tells the priority of each packet
 	first       uint64
 	largest     uint64 // of the client: next number expected
 	numbers     map[uint64]string
@@ -38,6 +40,7 @@ func (c *connection) String() string { return fmt.Sprintf("%d.%d", c.id, c.incar
 type wirePacket struct {
 	payload []byte
 	size    int
+	mark    byte // last byte of the connection ID
 }
 
 // clientStream is a reserved stream of a connection.
@@ -77,6 +80,9 @@ func (w *world) connect(id datapath.ClientID, first uint64) *connection {
 	c := &connection{id: id, incarnated: n, first: first, largest: first, side: hostSide(byte(20+n), 5000), dcid: []byte{byte(n), 1, 2, 3},
 		numbers: make(map[uint64]string), wire: make(map[uint64]wirePacket), records: make(map[uint64]datapath.Record), failed: make(map[uint64]bool), maxDatagram: 100,
 		streams: make(map[uint64]*clientStream), subs: make(map[datapath.TrackID]*subscription), nextID: 3, maxData: 1 << 20}
+	if c.marked = n%2 == 1; c.marked {
+		c.dcid = append(bytes.Repeat([]byte{byte(n)}, datapath.CIDLen-1), 0)
+	}
 	if first > 0 {
 		c.numbers[first-1] = "the handshake"
 	}
@@ -87,7 +93,7 @@ func (w *world) connect(id datapath.ClientID, first uint64) *connection {
 	if w.prof.window > 0 {
 		maxSize = windowSize
 	}
-	space, err := w.sim.SetClient(id, &datapath.Client{Local: w.relay.Addr, Remote: c.side.Addr, DCID: c.dcid, MaxSize: maxSize, MaxDatagram: c.maxDatagram,
+	space, err := w.sim.SetClient(id, &datapath.Client{Local: w.relay.Addr, Remote: c.side.Addr, DCID: c.dcid, MaxSize: maxSize, MaxDatagram: c.maxDatagram, PriorityCID: c.marked,
 		Protection: datapath.Protection{Version: wire.Version1}})
 	w.must(err)
 	c.space, c.generation = space, space.Generation()

@@ -133,6 +133,10 @@ var defects = []defect{
 	{name: "the filter is ignored", property: "P10 of the datapath", joining: func(s *datapath.Subscription) { s.FirstGroup = 0 }},
 
 	// Records and reasons.
+	{name: "rewriting the connection ID loses the priority in it", lesson: 11, property: "P7", network: func(_ *world, c *connection, p []byte) []byte {
+		p[len(c.dcid)] = c.dcid[len(c.dcid)-1]
+		return p
+	}},
 	{name: "a full ring loses records", lesson: 4, property: "P6, P7", record: func(w *world, _ *datapath.Record) bool {
 		w.lost++
 		return w.lost%8 != 3

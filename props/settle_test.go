@@ -62,7 +62,7 @@ func (w *world) settlePackets(c *connection) {
 		if int(r.Size) != p.size {
 			w.violate("P7", "record of number %d has %d bytes, %d were sent", n, r.Size, p.size)
 		}
-		frames := p.payload
+		frames, priority := p.payload, uint8(255)
 		for _, rf := range r.Frames {
 			if rf.Reason != datapath.Forwarded {
 				continue
@@ -73,7 +73,7 @@ func (w *world) settlePackets(c *connection) {
 				w.violate("P2", "number %d: %v", n, err)
 				break
 			}
-			frames = frames[k:]
+			frames, priority = frames[k:], min(priority, rf.Priority)
 			if f.IsDatagram() != rf.Datagram || len(f.Data) != int(rf.Length) {
 				w.violate("P7", "number %d: record has frame %+v, sent was %+v", n, rf, f)
 				continue
@@ -81,6 +81,9 @@ func (w *world) settlePackets(c *connection) {
 			if !rf.Datagram {
 				w.settleFrame(c, &f, &rf)
 			}
+		}
+		if c.marked && p.mark != priority {
+			w.violate("P7", "number %d tells priority %d, its most important frame has %d", n, p.mark, priority)
 		}
 		if len(frames) > 0 {
 			w.violate("P10", "number %d has frames that nobody asked for: %x", n, frames)

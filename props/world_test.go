@@ -240,7 +240,11 @@ func (w *world) receive(c *connection, p []byte, fails bool) error {
 	if w.bug.network != nil {
 		p = w.bug.network(w, c, p)
 	}
-	if len(p) < 1+len(c.dcid)+4+16 || p[0] != 0x43 || !bytes.Equal(p[1:1+len(c.dcid)], c.dcid) {
+	named := len(c.dcid) // bytes of the connection ID that name it
+	if c.marked {
+		named--
+	}
+	if len(p) < 1+len(c.dcid)+4+16 || p[0] != 0x43 || !bytes.Equal(p[1:1+named], c.dcid[:named]) {
 		w.violate("P1", "packet %x is not for connection %v", p, c)
 		return nil
 	}
@@ -254,7 +258,7 @@ func (w *world) receive(c *connection, p []byte, fails bool) error {
 		return errSend
 	}
 	c.use(w, number, "datapath")
-	c.wire[number] = wirePacket{payload: p[at+4 : len(p)-16], size: len(p)}
+	c.wire[number] = wirePacket{payload: p[at+4 : len(p)-16], size: len(p), mark: p[len(c.dcid)]}
 	w.checkLimits(c, number, p[at+4:len(p)-16])
 	w.checkBudget(c, len(p))
 	return nil

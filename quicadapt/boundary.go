@@ -33,6 +33,7 @@ type Boundary struct {
 	inner  net.PacketConn
 	tr     *quic.Transport
 	start  time.Time
+	blind  atomic.Bool // the datapath's records cannot be read: it is not used any more
 	limits datapath.Limits
 
 	mu       sync.RWMutex
@@ -42,6 +43,8 @@ type Boundary struct {
 	conns    map[*conn]struct{}
 	clients  []*conn   // by datapath.ClientID
 	ups      []*conn   // by datapath.UpstreamID
+	removals []removal // that failed
+	removeAt int64     // when they are tried again
 	past     ConnStats // of connections that are forgotten
 
 	keyLimits  func(wire.Suite) keyLimits
@@ -287,26 +290,14 @@ func (b *Boundary) remove(c *conn) {
 	c.joined, c.isUpstream = false, false
 	stats := c.stats
 	c.mu.Unlock()
-	dp := b.cfg.Datapath
 	if joined {
-		if _, err := dp.SetClient(client, nil); err != nil && !errors.Is(err, datapath.ErrClosed) {
-			b.cfg.Logger.Warn("datapath did not remove a client", "client", client, "err", err)
-		}
+		b.removeID(removal{b.clients, int(client)})
 	}
 	if isUp {
-		if err := dp.SetUpstream(up, nil); err != nil && !errors.Is(err, datapath.ErrClosed) {
-			b.cfg.Logger.Warn("datapath did not remove an upstream", "upstream", up, "err", err)
-		}
-		b.forgetUpstream(up)
+		b.removeID(removal{b.ups, int(up)})
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if joined && b.clients[client] == c {
-		b.clients[client] = nil
-	}
-	if isUp && b.ups[up] == c {
-		b.ups[up] = nil
-	}
 	if _, ok := b.conns[c]; ok {
 		b.past.add(&stats)
 	}

@@ -47,7 +47,7 @@ type conn struct {
 	wireIn                     *wire.Keys
 	quicInGen, wireOutGen      uint64
 	wireOutFirst               uint64 // next number when wireOutGen began
-	oldKeys                    bool   // the datapath has not been told of wireOutGen, and does not send
+	stale                      bool   // the datapath has not taken the connection's keys, address or connection ID, and does not send
 	keyLimits                  keyLimits
 	failedAuth                 uint64
 	fatal                      wire.TransportCode // why the connection is being closed; 0: it is not
@@ -95,7 +95,9 @@ type conn struct {
 	lastOpened  uint64        // streams that quic-go opened
 	lastCleanUp int64
 	retireAt    int64
-	dirty       bool // the datapath must learn of an address, connection ID or key
+	dirty       bool  // the datapath must learn of an address, connection ID or key
+	refused     bool  // it did not take the last change
+	updateAt    int64 // when it is told again
 	streams     map[uint64]*FastStream
 	bySource    map[sourceKey]*FastStream
 	need        []*FastStream // most important first

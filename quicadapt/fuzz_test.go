@@ -74,6 +74,7 @@ type fuzzWorld struct {
 	from, another netip.AddrPort
 	onFrame       func(*wire.Frame)            // that leaves, if a test wants it
 	onClient      func(*datapath.Client) error // what the datapath is told, likewise
+	onUpstream    func(*datapath.Upstream) error
 }
 
 func newFuzzWorld(t *testing.T) *fuzzWorld {
@@ -367,8 +368,13 @@ func (w *fuzzWorld) check() {
 
 type fuzzDatapath struct{ w *fuzzWorld }
 
-func (d fuzzDatapath) SetUpstream(datapath.UpstreamID, *datapath.Upstream) error { return nil }
-func (d fuzzDatapath) SetTrack(datapath.TrackID, *datapath.Track) error          { return nil }
+func (d fuzzDatapath) SetUpstream(_ datapath.UpstreamID, u *datapath.Upstream) error {
+	if d.w.onUpstream != nil {
+		return d.w.onUpstream(u)
+	}
+	return nil
+}
+func (d fuzzDatapath) SetTrack(datapath.TrackID, *datapath.Track) error { return nil }
 func (d fuzzDatapath) SetSubscription(datapath.TrackID, datapath.ClientID, *datapath.Subscription) error {
 	return nil
 }

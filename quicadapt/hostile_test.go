@@ -200,6 +200,7 @@ func TestKeyUpdateHoldsTheDatapath(t *testing.T) {
 	if maySend() {
 		t.Error("the datapath may send without the keys")
 	}
+	w.b.start = w.b.start.Add(-w.b.cfg.DrainInterval)
 	w.b.service(w.c)
 	if !maySend() || !slices.Equal(told, []uint64{1, 1}) {
 		t.Errorf("the datapath may send: %v; it was told %v", maySend(), told)

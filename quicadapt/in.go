@@ -41,7 +41,7 @@ func (b *Boundary) input(buf []byte, n int, from netip.AddrPort) int {
 		c.mu.Lock()
 		out, _ = c.inShort(short, len(buf)-off, from, true)
 	}
-	dirty := c.dirty
+	dirty := c.dirty && !c.refused
 	c.unlockAndSend()
 	if dirty {
 		b.wake()

@@ -25,6 +25,9 @@ func (c *conn) join() (datapath.ClientID, error) {
 	if b.cfg.Datapath == nil {
 		return 0, errNoDatapath
 	}
+	if b.blind.Load() {
+		return 0, errBlind
+	}
 	c.mu.Lock()
 	switch {
 	case c.joined:
@@ -68,7 +71,7 @@ func (c *conn) join() (datapath.ClientID, error) {
 	c.space, c.clientID, c.joined = space, datapath.ClientID(id), true
 	c.loss.Recount(space.Sent())
 	if desc.Protection.Generation != c.wireOutGen {
-		c.oldKeys, c.dirty = true, true // updated meanwhile
+		c.stale, c.dirty = true, true // updated meanwhile
 	}
 	c.setMaxSize(c.maxSize)
 	c.updateCredit()
@@ -78,6 +81,10 @@ func (c *conn) join() (datapath.ClientID, error) {
 		c.freeSlots = append(c.freeSlots, uint8(i))
 	}
 	c.mu.Unlock()
+	if b.blind.Load() { // since then
+		c.leaveFastPath()
+		return 0, errBlind
+	}
 	c.refill()
 	b.wake()
 	return c.clientID, nil
@@ -106,6 +113,9 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 	b := c.b
 	if b.cfg.Datapath == nil {
 		return 0, errNoDatapath
+	}
+	if b.blind.Load() {
+		return 0, errBlind
 	}
 	c.mu.Lock()
 	switch {
@@ -143,6 +153,10 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 	c.isUpstream, c.upstreamID, c.memory = true, datapath.UpstreamID(id), new(streamMemory)
 	c.dirty = true // connection IDs may have been issued meanwhile
 	c.mu.Unlock()
+	if b.blind.Load() { // since then
+		c.leaveFastPath()
+		return 0, errBlind
+	}
 	b.wake()
 	return c.upstreamID, nil
 }
@@ -165,12 +179,16 @@ func (c *conn) describeUpstream() *datapath.Upstream {
 	return u
 }
 
-// update tells the datapath what has changed of a connection.
-func (c *conn) update() {
+// update tells the datapath what has changed of a connection. What it does not take it is told again; update returns when, 0 for never.
+func (c *conn) update() (again int64) {
 	c.mu.Lock()
-	if !c.dirty || c.closed {
+	if !c.dirty || c.closed || c.b.blind.Load() {
 		c.mu.Unlock()
-		return
+		return 0
+	}
+	if c.refused && c.b.now() < c.updateAt {
+		defer c.mu.Unlock()
+		return c.updateAt
 	}
 	c.dirty = false
 	generation := c.wireOutGen
@@ -185,18 +203,36 @@ func (c *conn) update() {
 	clientID, upID := c.clientID, c.upstreamID
 	c.mu.Unlock()
 	dp := c.b.cfg.Datapath
+	var errClient, errUp error
 	if client != nil {
-		_, err := dp.SetClient(clientID, client)
-		if err != nil {
-			c.b.cfg.Logger.Warn("datapath did not take a client's change", "client", clientID, "err", err)
-		}
-		c.keysTaken(generation, err)
+		_, errClient = dp.SetClient(clientID, client)
 	}
 	if up != nil {
-		if err := dp.SetUpstream(upID, up); err != nil {
-			c.b.cfg.Logger.Warn("datapath did not take an upstream's change", "upstream", upID, "err", err)
-		}
+		errUp = dp.SetUpstream(upID, up)
 	}
+	return c.updated(client != nil, generation, errClient, errUp)
+}
+
+// updated notes whether the datapath has taken a connection's description, and with it, if it was told of a client, a generation of keys.
+// What it knows of a client that it has not taken is out of date: until it has, the datapath does not send, and userspace does.
+func (c *conn) updated(told bool, generation uint64, client, up error) (again int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := errors.Join(client, up)
+	first := !c.refused
+	c.refused = err != nil && !errors.Is(err, datapath.ErrClosed)
+	if stale := client != nil || generation != c.wireOutGen; told && c.stale != stale {
+		c.stale = stale
+		c.tellBudget()
+	}
+	if !c.refused {
+		return 0
+	}
+	if first {
+		c.b.cfg.Logger.Warn("datapath did not take a change of a connection; it is told again", "remote", c.remote, "err", err)
+	}
+	c.dirty, c.updateAt = true, c.b.now()+int64(c.b.cfg.DrainInterval)
+	return c.updateAt
 }
 
 func reserveID(b *Boundary, table []*conn, c *conn) (int, error) {
@@ -250,7 +286,7 @@ func (c *conn) refill() {
 	}
 	for {
 		c.mu.Lock()
-		want := c.joined && !c.closed && len(c.freeSlots) > 0 && c.space.PoolLen() < c.poolTarget()
+		want := c.joined && !c.closed && !c.b.blind.Load() && len(c.freeSlots) > 0 && c.space.PoolLen() < c.poolTarget()
 		c.mu.Unlock()
 		if !want {
 			return
@@ -302,7 +338,9 @@ func (c *conn) cleanUp(now int64) {
 		keys = append(keys, datapath.StreamKey{Upstream: s.upstream, Client: c.clientID, Stream: s.source})
 	}
 	c.mu.Unlock()
-	if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
+	if c.b.blind.Load() {
+		keys = nil // it has nothing of the client
+	} else if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
 		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
 	}
 	for _, s := range done {

@@ -52,7 +52,7 @@ func (c *conn) limitKeys() {
 func (c *conn) sealFrom(generation uint64) {
 	c.wireOutGen, c.wireOutFirst = generation, c.space.Next()
 	if c.joined {
-		c.oldKeys, c.dirty = true, true
+		c.stale, c.dirty = true, true
 		c.tellBudget()
 		c.b.wake()
 	}
@@ -62,21 +62,6 @@ func (c *conn) sealFrom(generation uint64) {
 // leave to update them again (RFC 9001, sections 6.1 and 6.2). Of keys from before the boundary translates it is not known.
 func (c *conn) unconfirmed() bool {
 	return c.wireOutFirst > c.firstNumber && c.space.Next() == c.wireOutFirst
-}
-
-// keysTaken notes that the datapath has, or has not, taken a client's description with a generation of keys. If it has not, it is told
-// again when the loop comes back.
-func (c *conn) keysTaken(generation uint64, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case !c.oldKeys:
-	case err != nil:
-		c.dirty = true
-	case generation == c.wireOutGen:
-		c.oldKeys = false
-		c.tellBudget()
-	}
 }
 
 // authFailed counts a packet that failed authentication. Every packet passes here, also those that the datapath failed to

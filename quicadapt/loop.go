@@ -70,6 +70,7 @@ func (b *Boundary) tick(conns *[]*conn) (next int64) {
 		*conns = append(*conns, c)
 	}
 	b.mu.RUnlock()
+	next = b.removeAgain()
 	joined := false
 	for _, c := range *conns {
 		c.mu.Lock()
@@ -78,7 +79,7 @@ func (b *Boundary) tick(conns *[]*conn) (next int64) {
 	}
 	if joined {
 		b.drain()
-		next = b.now() + int64(b.cfg.DrainInterval)
+		next = b.now() + int64(b.cfg.DrainInterval) // a removal can wait so long
 	}
 	for _, c := range *conns {
 		if t := b.service(c); t > 0 && (next == 0 || t < next) {
@@ -104,8 +105,7 @@ func (b *Boundary) service(c *conn) (next int64) {
 	}
 	if !c.joined {
 		c.mu.Unlock()
-		c.update()
-		return 0
+		return c.update()
 	}
 	c.onTimer(now)
 	for _, s := range c.bySource {
@@ -117,7 +117,9 @@ func (b *Boundary) service(c *conn) (next int64) {
 	c.expire(now)
 	next = c.flush()
 	c.tellOutcomes()
-	c.update()
+	if at := c.update(); at > 0 && (next == 0 || at < next) {
+		next = at
+	}
 	c.cleanUp(now)
 	c.refill()
 	return next

@@ -39,7 +39,7 @@ func (b *Boundary) output(p []byte, to netip.AddrPort, dst []byte, c *conn) ([]b
 	}
 	c.mu.Lock()
 	out := c.outShort(p[off:], to, dst[off:off])
-	dirty := c.dirty
+	dirty := c.dirty && !c.refused
 	c.mu.Unlock()
 	if dirty {
 		b.wake()

@@ -1,19 +1,17 @@
 package quicadapt
 
 import (
-	"errors"
-
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/recovery"
 )
 
-// drain reads the datapath's records, and enters each into its connection's registry.
+// drain reads the datapath's records, and enters each into its connection's registry. If that fails the fast path ends.
 func (b *Boundary) drain() {
-	if b.cfg.Datapath == nil {
+	if b.cfg.Datapath == nil || b.blind.Load() {
 		return
 	}
-	if err := b.cfg.Datapath.Drain(b.onRecord); err != nil && !errors.Is(err, datapath.ErrClosed) {
-		b.cfg.Logger.Warn("datapath's records cannot be read", "err", err)
+	if err := b.cfg.Datapath.Drain(b.onRecord); err != nil {
+		b.endFastPath(err)
 	}
 }
 
@@ -140,10 +138,13 @@ func (c *Conn) Settle(stream uint64, evict bool) error {
 	is := x.isUpstream
 	x.mu.Unlock()
 	var err error
-	if is && evict {
+	if is && evict && !x.b.blind.Load() {
 		err = x.b.cfg.Datapath.Evict([]datapath.StreamKey{key})
 	}
 	x.b.drain()
+	if x.b.blind.Load() {
+		return errBlind
+	}
 	return err
 }
 

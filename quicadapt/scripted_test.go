@@ -1,6 +1,7 @@
 package quicadapt_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -23,6 +24,7 @@ type scripted struct {
 	ups     map[datapath.UpstreamID]*datapath.Upstream
 	evicted []datapath.StreamKey
 	lose    func() bool // forwarded packets that are recorded and do not arrive
+	broken  atomic.Bool // Drain fails
 }
 
 type scriptedClient struct {
@@ -83,6 +85,9 @@ func (d *scripted) Evict(keys []datapath.StreamKey) error {
 }
 
 func (d *scripted) Drain(f func(*datapath.Record)) error {
+	if d.broken.Load() {
+		return errors.New("the records cannot be read")
+	}
 	d.drainMu.Lock()
 	defer d.drainMu.Unlock()
 	d.mu.Lock()
@@ -125,7 +130,10 @@ func (d *scripted) forward(id datapath.ClientID, up datapath.UpstreamID, source 
 		c.slots[*stream] = uint8(w >> 48)
 	}
 	slot := c.slots[*stream]
-	_, limit := c.space.StreamWord(slot)
+	word, limit := c.space.StreamWord(slot)
+	if word&datapath.StreamClosed != 0 {
+		return fmt.Errorf("the stream is closed")
+	}
 	end := offset + uint64(len(data))
 	if end > limit || !c.space.Advance(slot, end, atomic.LoadUint64(c.space.Word(datapath.WordDataLimit))) {
 		return fmt.Errorf("no credit")

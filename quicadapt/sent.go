@@ -107,7 +107,7 @@ func (c *conn) tellBudget() {
 	if !c.joined {
 		return
 	}
-	if c.oldKeys {
+	if c.stale || c.b.blind.Load() {
 		c.space.SetSendLimit(0)
 		return
 	}

@@ -82,8 +82,7 @@ func (t *track) bindSubscriber(s *subscriber) {
 	}
 	client, err := s.peer.fast.Client()
 	if err != nil {
-		t.relay.counts.add("client_not_bound", 1)
-		s.peer.log.Debug("not bound to the datapath as a client", "error", err)
+		t.refuse(s, "client_not_bound", err)
 		return
 	}
 	t.mu.Lock()
@@ -99,9 +98,10 @@ func (t *track) bindSubscriber(s *subscriber) {
 		set = nil
 	}
 	if err := t.relay.cfg.Datapath.SetSubscription(t.id, client, set); err != nil {
-		t.relay.counts.add("subscription_not_bound", 1)
-		t.log.Debug("subscription not bound to the datapath", "error", err)
+		t.refuse(s, "subscription_not_bound", err)
+		return
 	}
+	s.refused = false
 }
 
 // datapathSubscription returns the subscription as the datapath needs it; ok is false if it cannot serve it. The alias must be known.
@@ -133,5 +133,6 @@ func (t *track) unbindSubscriber(s *subscriber) {
 	if err := t.relay.cfg.Datapath.SetSubscription(t.id, s.client, nil); err != nil {
 		t.relay.counts.add("subscription_not_unbound", 1)
 		t.log.Debug("subscription not taken out of the datapath", "error", err)
+		t.unbindLater(s, err)
 	}
 }

@@ -35,6 +35,7 @@ type forger struct {
 	next   uint64     // number of the client
 	got    uint64     // next number of the relay
 	keep   func(frame *wire.Frame) bool
+	pad    int      // bytes of PADDING before the frames of each packet
 	forged [][]byte // payloads that replace those of the next packets
 	sent   [][]byte // the last 1-RTT packets as they left
 	dcid   []byte
@@ -129,6 +130,9 @@ func (f *forger) forge(p []byte) []byte {
 			}
 			at += n
 		}
+	}
+	if f.pad > 0 {
+		payload = append(wire.AppendPadding(nil, f.pad), payload...)
 	}
 	if len(payload)+o.PNLen < 4 {
 		payload = wire.AppendPadding(slices.Clone(payload), 4-o.PNLen)

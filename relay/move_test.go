@@ -3,6 +3,7 @@ package relay_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/internal/moq"
@@ -77,5 +78,45 @@ func TestMigration(t *testing.T) {
 			t.Errorf("subscriber: %+v; %v", st, w.relay.Stats().Reasons)
 		}
 		t.Log(w.relay.Stats().Reasons, w.relay.Stats().Boundary)
+	})
+}
+
+// TestPublisherRotates: a publisher that retires connection IDs, as stock ones do after some 10,000 packets, and updates its keys loses the
+// fast path at no moment.
+func TestPublisherRotates(t *testing.T) {
+	inFastWorld(t, func(w *world, dp *sim.Sim) {
+		t := w.t
+		h := w.hostile(wire.Draft16, nil)
+		pub := w.publisherOn(h.conn, "live")
+		s, _ := w.session(wire.Draft16, nil)
+		w.subscribe(s, moq.SubscribeOptions{})
+		alias := (<-pub.asks).alias
+		go func() {
+			for {
+				if _, err := s.ReceiveDatagram(s.Context()); err != nil {
+					return
+				}
+			}
+		}()
+		sleep(t, 1)
+		const datagrams = 70_000
+		ids := make(map[string]bool)
+		for i := range uint64(datagrams) {
+			must(t, pub.SendDatagram((&wire.ObjectDatagram{TrackAlias: alias, Group: i, Payload: []byte("x")}).Append(nil, wire.Draft16)))
+			time.Sleep(time.Millisecond)
+			h.with(func() {
+				ids[string(h.dcid)] = true
+				h.sent = nil
+			})
+		}
+		sleep(t, 1)
+		st := subscribers(w.relay)[0]
+		t.Logf("%d connection IDs, key generation %d, %d of %d forwarded", len(ids), h.out.Generation(), st.ForwardedDatagrams, st.Datagrams)
+		if len(ids) < 5 || h.out.Generation() == 0 {
+			t.Errorf("%d connection IDs were used, keys were updated %d times", len(ids), h.out.Generation())
+		}
+		if st.Datagrams != datagrams || st.ForwardedDatagrams < datagrams-10 { // 10 ms there and back at a packet each millisecond
+			t.Errorf("%d of %d datagrams came, %d by the datapath; %v", st.Datagrams, datagrams, st.ForwardedDatagrams, w.relay.Stats().Reasons)
+		}
 	})
 }

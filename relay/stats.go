@@ -19,6 +19,7 @@ type Stats struct {
 	//
 	//	draft_mismatch          stream for a subscriber of another draft: transcoded
 	//	late_join               stream that had begun when the subscriber joined
+	//	not_taken               stream of a subscription that the datapath knows, which it did not open: its own reasons say why, if it saw it
 	//	upstream_not_bound      publisher refused by the datapath; also track_, client_ and subscription_not_bound
 	//	track_not_unbound       removal that failed; also subscription_not_unbound, evict_failed
 	//	too_many_fast_streams   stream beyond Config.MaxFastStreams

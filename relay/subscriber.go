@@ -53,6 +53,8 @@ type subscriber struct {
 	bound    bool // the datapath was asked to serve it
 	client   datapath.ClientID
 
+	refused, asking bool // by the datapath, and it is asked again soon; guarded by track.binding
+
 	ledger ledger
 	cut    atomic.Uint64 // 1 + the newest group of which the policy wants no more sent
 

@@ -323,6 +323,8 @@ func (t *track) attach(s *subscriber, st *stream, isNew bool) {
 		t.relay.counts.add("draft_mismatch", 1)
 	case !isNew:
 		t.relay.counts.add("late_join", 1)
+	case s.bound:
+		t.relay.counts.add("not_taken", 1)
 	}
 	if isNew { // of one that has begun, the subscriber is to have the rest
 		if r := s.admits(st); r != datapath.Forwarded {

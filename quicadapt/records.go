@@ -1,6 +1,9 @@
 package quicadapt
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/recovery"
 )
@@ -103,7 +106,7 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 	if old := c.bySource[sourceKey{up, f.UpstreamStream}]; old != nil {
 		old.resetLocked(codeCancelled) // of the upstream that had the ID before: nobody comes for it
 	}
-	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, track: f.Track, group: f.Group, slot: f.Slot, opened: at, priority: f.Priority,
 		rank: datapath.Importance(f.Subscriber, f.Priority), order: c.stats.FastStreams}
 	c.bySource[sourceKey{up, s.source}] = s
 	if f.Reason.Dropped() {
@@ -121,11 +124,15 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 	return s
 }
 
-// Opened says whether FastStream would return a sender. It may be asked again.
-func (c *Conn) Opened(up datapath.UpstreamID, stream uint64) bool {
+// Opened says whether FastStream would return a sender, and the track that the stream is of. It may be asked again.
+func (c *Conn) Opened(up datapath.UpstreamID, stream uint64) (track datapath.TrackID, ok bool) {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
-	return c.c.bySource[sourceKey{up, stream}] != nil
+	s := c.c.bySource[sourceKey{up, stream}]
+	if s == nil {
+		return 0, false
+	}
+	return s.track, true
 }
 
 // Settle makes FastStream's answers for a stream of this upstream final: it reads what the datapath has done until now. With evict, as
@@ -162,4 +169,21 @@ func (c *Conn) FastStream(up datapath.UpstreamID, stream uint64) *FastStream {
 	}
 	delete(x.bySource, k)
 	return s
+}
+
+// Unclaimed returns the senders of all streams that the datapath has opened on this connection until now for a track of an upstream, and
+// that FastStream was not asked for. Once the track or the subscription has been taken out of the datapath these are the last ones.
+func (c *Conn) Unclaimed(up datapath.UpstreamID, track datapath.TrackID) (left []*FastStream) {
+	x := c.c
+	x.b.drain()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for k, s := range x.bySource {
+		if k.upstream == up && s.track == track {
+			delete(x.bySource, k)
+			left = append(left, s)
+		}
+	}
+	slices.SortFunc(left, func(a, b *FastStream) int { return cmp.Compare(a.source, b.source) }) // as all else, in the same order each time
+	return left
 }

@@ -30,6 +30,8 @@ type FastStream struct {
 	id       uint64
 	upstream datapath.UpstreamID
 	source   uint64 // upstream stream ID
+	track    datapath.TrackID
+	group    uint64
 	slot     uint8
 	priority uint8  // of the publisher, lower is more important
 	rank     uint16 // importance of the subscription's priority and the publisher's
@@ -74,6 +76,9 @@ const maxLostSpans = 64
 
 // StreamID returns the stream's ID on the client's connection.
 func (s *FastStream) StreamID() uint64 { return s.id }
+
+// Header returns what the datapath has read of the publisher's stream: its group, and its priority.
+func (s *FastStream) Header() (group uint64, priority uint8) { return s.group, s.priority }
 
 // Write appends p to the stream. It keeps p, which must not change afterwards. It does not wait for the subscriber;
 // an error says that the stream cannot go on, with nothing of p taken.

@@ -1,14 +1,6 @@
 package relay
 
-import (
-	"time"
-
-	"github.com/fastrelay/fastrelay/datapath"
-)
-
-// leaveDelay is how long a subscriber that left is still asked about: the datapath may have opened a stream for it whose
-// packets have not been read yet, and somebody has to end that.
-const leaveDelay = 500 * time.Millisecond
+import "github.com/fastrelay/fastrelay/datapath"
 
 // bind makes the track known to the datapath. What cannot be bound goes the slow path.
 func (t *track) bind() {
@@ -47,6 +39,7 @@ func (t *track) unbind() {
 	t.binding.Lock()
 	err := t.relay.cfg.Datapath.SetTrack(t.id, nil)
 	t.binding.Unlock()
+	t.endUnclaimed() // while the ID is this track's
 	if err != nil {
 		// The ID is lost; a track under it would mix with this one.
 		t.relay.counts.add("track_not_unbound", 1)
@@ -135,4 +128,5 @@ func (t *track) unbindSubscriber(s *subscriber) {
 		t.log.Debug("subscription not taken out of the datapath", "error", err)
 		t.unbindLater(s, err)
 	}
+	s.endUnclaimed(codeCancelled)
 }

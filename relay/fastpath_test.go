@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,13 +26,19 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 
 func inFastWorldWith(t *testing.T, cfg relay.Config, test func(*world, *sim.Sim)) {
 	t.Helper()
+	inFastWorldBehind(t, cfg, func(pc net.PacketConn) net.PacketConn { return pc }, test)
+}
+
+// inFastWorldBehind has something of the test's between the datapath and the relay.
+func inFastWorldBehind(t *testing.T, cfg relay.Config, between func(net.PacketConn) net.PacketConn, test func(*world, *sim.Sim)) {
+	t.Helper()
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		pc, addr := w.host()
 		w.addr = addr
 		s := sim.New(sim.Config{Port: uint16(addr.Port)})
-		cfg.Conn, cfg.TLS, cfg.Datapath = s.Wrap(pc), &tls.Config{Certificates: []tls.Certificate{cert}}, s
+		cfg.Conn, cfg.TLS, cfg.Datapath = between(s.Wrap(pc)), &tls.Config{Certificates: []tls.Certificate{cert}}, s
 		r, err := relay.New(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -25,12 +25,13 @@ type fastConn interface {
 	// Upstream and Client make the connection known to the datapath. They may be called again.
 	Upstream() (datapath.UpstreamID, error)
 	Client() (datapath.ClientID, error)
-	// Opened says whether the datapath is known to have opened a stream on this connection for a stream of the upstream. Settle
-	// makes that final for a stream of this upstream, and keeps the datapath with evict from opening it. Then FastStream is
-	// asked once: it returns the sender of that stream, or nil.
-	Opened(up datapath.UpstreamID, stream uint64) bool
+	// Opened says whether the datapath is known to have opened a stream on this connection for a stream of the upstream, and of which
+	// track. Settle makes that final for a stream of this upstream, and keeps the datapath with evict from opening it. Then FastStream is
+	// asked once: it returns the sender of that stream, or nil. Unclaimed returns those of a track that it was not asked for.
+	Opened(up datapath.UpstreamID, stream uint64) (track datapath.TrackID, ok bool)
 	Settle(stream uint64, evict bool) error
 	FastStream(up datapath.UpstreamID, stream uint64) *quicadapt.FastStream
+	Unclaimed(up datapath.UpstreamID, track datapath.TrackID) []*quicadapt.FastStream
 	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramTaken.
 	ReceiveUpstreamDatagram(context.Context) (quicadapt.Datagram, error)
 	DatagramTaken(up datapath.UpstreamID, d *quicadapt.Datagram) (datapath.Reason, bool)

@@ -243,13 +243,6 @@ type evictions struct {
 
 const evictDelay = 200 * time.Millisecond
 
-// unread ends a stream that no track has read: the datapath may have read its header, and have an entry for it.
-func (p *peer) unread(stream uint64) {
-	if p.known.Load() {
-		p.evictLater(p.upstream, stream)
-	}
-}
-
 func (p *peer) evictLater(up datapath.UpstreamID, stream uint64) {
 	e := &p.evict
 	e.mu.Lock()

@@ -100,7 +100,7 @@ func (p *peer) readStream(rs *quic.ReceiveStream) {
 			return
 		}
 		if readErr != nil {
-			p.unread(st.id) // it ended before it said what it is, here
+			p.endUnread(st.id, readErr) // it ended before it said what it is, here
 			return
 		}
 	}

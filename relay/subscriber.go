@@ -226,14 +226,9 @@ func (s *subscriber) leave() {
 	for st := range t.streams {
 		streams = append(streams, st)
 	}
-	late := s.bound && s.peer.conn.Context().Err() == nil && !t.closed
 	t.mu.Unlock()
 	for _, st := range streams {
 		cancelFast(st.drop(s))
-	}
-	if late {
-		time.AfterFunc(leaveDelay, s.remove)
-		return
 	}
 	s.remove()
 }

@@ -203,8 +203,6 @@ func (t *track) awaitDatagrams() {
 
 // close takes the track off the publisher's streams, and ends those that are left.
 func (t *track) close() {
-	t.unbind()
-	t.publisher.removeAlias(t.sub.Alias, t)
 	t.mu.Lock()
 	t.closed = true
 	left := make([]*stream, 0, len(t.streams))
@@ -212,6 +210,8 @@ func (t *track) close() {
 		left = append(left, st)
 	}
 	t.mu.Unlock()
+	t.unbind()
+	t.publisher.removeAlias(t.sub.Alias, t)
 	for _, st := range left {
 		st.rs.CancelRead(codeCancelled)
 	}
@@ -261,7 +261,7 @@ func (t *track) begin(st *stream) bool {
 	cancelFast(st.unwanted)
 	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
 		t.relay.counts.add("too_many_fast_streams", 1)
-		t.settle(st, true) // its senders finish it
+		t.publisher.settle(st.id, true) // its senders finish it
 	}
 	return true
 }
@@ -275,21 +275,14 @@ func (t *track) decide(st *stream) {
 	for _, s := range t.subs {
 		if s.bound {
 			bound++
-			if s.peer.fast.Opened(t.upstream, st.id) {
+			if _, ok := s.peer.fast.Opened(t.upstream, st.id); ok {
 				fast++
 			}
 		}
 	}
 	t.mu.Unlock()
 	if fast == 0 || fast < bound {
-		t.settle(st, fast == 0)
-	}
-}
-
-func (t *track) settle(st *stream, evict bool) {
-	if err := t.publisher.fast.Settle(st.id, evict); err != nil {
-		t.relay.counts.add("evict_failed", 1)
-		t.log.Debug("eviction failed", "error", err)
+		t.publisher.settle(st.id, fast == 0)
 	}
 }
 

@@ -54,7 +54,7 @@ func (st *stream) expect(o *wire.Object, at cursor) {
 	defer st.mu.Unlock()
 	end := st.base + uint64(at.off) + o.PayloadLen
 	for _, w := range st.senders {
-		useful := w.s.usefulFor(st)
+		useful := w.s.usefulFor(w.s.importance(st))
 		if useful == 0 || w.at.chunk == nil {
 			continue
 		}

@@ -292,7 +292,7 @@ func cancelFast(fast []fastSender) {
 // expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
 func (st *stream) expireFast(f fastSender) {
 	f.s.track.mu.Lock()
-	timeout := f.s.usefulFor(st)
+	timeout := f.s.usefulFor(f.s.importance(st))
 	f.s.track.mu.Unlock()
 	if timeout == 0 {
 		return

@@ -105,7 +105,7 @@ func (c *conn) openFast(up datapath.UpstreamID, f *datapath.RecordFrame, at int6
 	if old := c.bySource[sourceKey{up, f.UpstreamStream}]; old != nil {
 		old.resetLocked(codeCancelled) // of the upstream that had the ID before: nobody comes for it
 	}
-	s := &FastStream{c: c, id: f.ClientStream, upstream: up, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
+	s := &FastStream{c: c, id: f.ClientStream, upstream: up, track: f.Track, source: f.UpstreamStream, slot: f.Slot, opened: at, priority: f.Priority,
 		rank: datapath.Importance(f.Subscriber, f.Priority), order: c.stats.FastStreams}
 	c.bySource[sourceKey{up, s.source}] = s
 	if f.Reason.Dropped() {

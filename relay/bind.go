@@ -101,7 +101,12 @@ func (t *track) bindSubscriber(s *subscriber) {
 	if err := t.relay.cfg.Datapath.SetSubscription(t.id, client, set); err != nil {
 		t.relay.counts.add("subscription_not_bound", 1)
 		t.log.Debug("subscription not bound to the datapath", "error", err)
+		return
 	}
+	if was && set != nil && s.told != sub.Priority {
+		s.peer.fast.Reprioritize(t.upstream, t.id, sub.Priority)
+	}
+	s.told = sub.Priority
 }
 
 // datapathSubscription returns the subscription as the datapath needs it; ok is false if it cannot serve it. The alias must be known.
@@ -110,7 +115,7 @@ func (s *subscriber) datapathSubscription() (sub datapath.Subscription, ok bool)
 	if s.start.Object > 0 {
 		first++ // the datapath knows whole groups only
 	}
-	sub = datapath.Subscription{Alias: s.alias, FirstGroup: first, Priority: s.priority}
+	sub = datapath.Subscription{Alias: s.alias, FirstGroup: first, Priority: uint8(s.priority.Load())}
 	if s.hasEnd {
 		if sub.LastGroup = s.last; s.last == 0 {
 			return sub, false // it would mean that there is no end

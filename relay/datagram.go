@@ -56,7 +56,7 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 		t.content, t.largest = true, l
 	}
 	for _, s := range t.subs {
-		rank, what, taken := datapath.Importance(s.priority, o.Priority), datapath.Forwarded, false
+		rank, what, taken := s.rank(o.Priority), datapath.Forwarded, false
 		if s.bound {
 			what, taken = s.peer.fast.DatagramTaken(t.upstream, d)
 		}

@@ -91,9 +91,9 @@ func (g *regulator) view(p *peer, path, before *quicadapt.Path) *heuristic.View 
 	return v
 }
 
-// offer notes n bytes of a stream that were offered to the client, and what the policy made of the stream.
-func (g *regulator) offer(rank uint16, st *stream, n int, r datapath.Reason) {
-	g.measure(rank, st.track.number, st.header.Group, st.key(), n, r)
+// offer notes n bytes of a stream that were offered to the subscriber, and what the policy made of the stream.
+func (s *subscriber) offer(st *stream, n int, r datapath.Reason) {
+	s.peer.regulator.measure(s.rank(st.header.Priority), st.track.number, st.header.Group, st.key(), n, r)
 }
 
 func (g *regulator) measure(rank uint16, track, group, stream uint64, n int, r datapath.Reason) {
@@ -141,9 +141,9 @@ func (s *subscriber) usefulFor(rank uint16) time.Duration {
 	return d
 }
 
-// admits has the policy decide on a stream that the slow path would send; the reason is datapath.Forwarded if it may. It needs track.mu.
+// admits has the policy decide on a stream that the slow path would send; the reason is datapath.Forwarded if it may.
 func (s *subscriber) admits(st *stream) datapath.Reason {
-	return s.decide(&datapath.Offer{Importance: s.importance(st), Group: st.header.Group, Sample: st.id >> 2})
+	return s.decide(&datapath.Offer{Importance: s.rank(st.header.Priority), Group: st.header.Group, Sample: st.id >> 2})
 }
 
 // decide has the policy decide on what the slow path would send, and remembers what it cuts.

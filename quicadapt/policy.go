@@ -1,6 +1,7 @@
 package quicadapt
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath"
@@ -126,6 +127,21 @@ func (c *Conn) Admit(o *datapath.Offer) (r datapath.Reason, cut bool) {
 	c.c.mu.Lock()
 	defer c.c.mu.Unlock()
 	return c.c.space.Admit(c.c.space.Now(), o)
+}
+
+// Reprioritize gives what waits of a track for this client, and what will have to be sent again, the importance that follows from a new priority of
+// the subscription. The datapath has to be told before (SetSubscription): what it has opened by the old priority is known afterwards.
+func (c *Conn) Reprioritize(up datapath.UpstreamID, track datapath.TrackID, priority uint8) {
+	x := c.c
+	x.b.drain()
+	x.mu.Lock()
+	for _, s := range x.streams {
+		if s.upstream == up && s.track == track {
+			s.rank = datapath.Importance(priority, s.priority)
+		}
+	}
+	slices.SortFunc(x.need, (*FastStream).compare)
+	x.unlockAndSend()
 }
 
 // Path is what is known of the path to a client.

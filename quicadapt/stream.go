@@ -29,16 +29,16 @@ type FastStream struct {
 	c        *conn
 	id       uint64
 	upstream datapath.UpstreamID
-	source   uint64 // upstream stream ID
 	track    datapath.TrackID
+	source   uint64 // upstream stream ID
 	group    uint64
 	slot     uint8
 	priority uint8  // of the publisher, lower is more important
-	rank     uint16 // importance of the subscription's priority and the publisher's
 	order    uint64 // in which streams were opened
 	opened   int64  // when
 
 	// Guarded by c.mu.
+	rank     uint16 // importance of the subscription's priority and the publisher's
 	sent     ranges // in flight or acknowledged, sent by anybody
 	acked    ranges
 	ever     ranges   // sent at least once

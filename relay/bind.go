@@ -95,6 +95,13 @@ func (t *track) bindSubscriber(s *subscriber) {
 		return
 	}
 	s.refused = false
+	if set == nil {
+		return
+	}
+	if was && s.told != sub.Priority {
+		s.peer.fast.Reprioritize(t.upstream, t.id, sub.Priority)
+	}
+	s.told = sub.Priority
 }
 
 // datapathSubscription returns the subscription as the datapath needs it; ok is false if it cannot serve it. The alias must be known.
@@ -103,7 +110,7 @@ func (s *subscriber) datapathSubscription() (sub datapath.Subscription, ok bool)
 	if s.start.Object > 0 {
 		first++ // the datapath knows whole groups only
 	}
-	sub = datapath.Subscription{Alias: s.alias, FirstGroup: first, Priority: s.priority}
+	sub = datapath.Subscription{Alias: s.alias, FirstGroup: first, Priority: uint8(s.priority.Load())}
 	if s.hasEnd {
 		if sub.LastGroup = s.last; s.last == 0 {
 			return sub, false // it would mean that there is no end

@@ -18,12 +18,13 @@ const datagramQueue = 128
 // readDatagrams forwards the datagrams of a publisher until its session ends.
 func (p *peer) readDatagrams() {
 	ctx := p.conn.Context()
-	for {
+	for n := uint64(0); ; n++ {
 		var d quicadapt.Datagram
 		var err error
 		if p.bound {
 			d, err = p.fast.ReceiveUpstreamDatagram(ctx)
 		} else {
+			d.PacketNumber = n // which no other one has either
 			d.Data, err = p.conn.ReceiveDatagram(ctx)
 		}
 		if err != nil {
@@ -55,37 +56,54 @@ func (t *track) datagram(d *quicadapt.Datagram, o *wire.ObjectDatagram) {
 		t.content, t.largest = true, l
 	}
 	for _, s := range t.subs {
-		rank, what, taken := datapath.Importance(s.priority, o.Priority), datapath.Forwarded, false
+		rank, what, taken := s.rank(o.Priority), datapath.Forwarded, false
 		if s.bound {
 			what, taken = s.peer.fast.DatagramTaken(t.upstream, d)
 		}
 		if !taken && (s.leaving || !s.wants(o.Group) || l.Less(s.start)) {
 			continue
 		}
+		early := false
+		if !taken {
+			select {
+			case <-s.accepted:
+				what = s.admitsDatagram(d, o, rank)
+			default:
+				early = true
+			}
+		}
 		s.peer.regulator.measure(rank, t.number, o.Group, 1<<63|d.PacketNumber<<8^d.Index, len(d.Data), what)
 		s.ledger.published(o.Priority)
 		switch {
-		case taken && what == datapath.Forwarded:
+		case early:
+			s.loseDatagram(o.Priority, "datagram_too_early")
+		case what != datapath.Forwarded:
+			s.lost.Add(1)
+			s.ledger.dropped(o.Priority, what.String())
+			if taken {
+				s.noteCut(o.Group, rank)
+			} else { // the datapath counts its own
+				t.relay.counts.add(what.String(), 1)
+			}
+		case taken:
 			s.datagrams.Add(1)
 			s.forwarded.Add(1)
 			s.ledger.delivered(o.Priority)
-			continue
-		case taken:
-			s.lost.Add(1)
-			s.ledger.dropped(o.Priority, what.String())
-			continue
-		}
-		select {
-		case <-s.accepted:
-			s.sendDatagram(d.Data, o)
 		default:
-			s.loseDatagram(o.Priority, "datagram_too_early")
+			s.sendDatagram(d.Data, o, rank)
 		}
 	}
 }
 
+// admitsDatagram has the policy decide on a datagram that the slow path would send; the reason is datapath.Forwarded if it may. What
+// waits before it counts as if it had been sent: the plan is drawn from when it is.
+func (s *subscriber) admitsDatagram(d *quicadapt.Datagram, o *wire.ObjectDatagram, rank uint16) datapath.Reason {
+	size := uint64(s.peer.datagramBytes.Load()) + uint64(len(d.Data))
+	return s.decide(&datapath.Offer{Importance: rank, Group: o.Group, Sample: d.PacketNumber, Size: size})
+}
+
 // sendDatagram queues a datagram for the subscriber's peer. It needs track.mu.
-func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
+func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram, rank uint16) {
 	var b []byte
 	if from, to := s.track.publisher.draft, s.peer.draft; from == to {
 		b = wire.RewriteDatagramAlias(make([]byte, 0, len(data)+8), data, o, s.alias)
@@ -97,13 +115,15 @@ func (s *subscriber) sendDatagram(data []byte, o *wire.ObjectDatagram) {
 		}
 	}
 	var due time.Time
-	if s.timeout > 0 {
-		due = time.Now().Add(s.timeout)
+	if useful := s.usefulFor(rank); useful > 0 {
+		due = time.Now().Add(useful)
 	}
 	queue := s.peer.datagramQueue()
+	s.peer.datagramBytes.Add(int64(len(b)))
 	select {
 	case queue <- outDatagram{s, b, o.Priority, due}:
 	default:
+		s.peer.datagramBytes.Add(-int64(len(b)))
 		s.loseDatagram(o.Priority, "datagram_queue_full")
 	}
 }
@@ -156,6 +176,7 @@ func (p *peer) sendDatagrams() {
 		select {
 		case d := <-p.datagrams:
 			if !d.due.IsZero() && time.Now().After(d.due) {
+				p.datagramBytes.Add(-int64(len(d.b)))
 				d.s.loseDatagram(d.priority, "delivery_timeout")
 				continue
 			}
@@ -164,6 +185,7 @@ func (p *peer) sendDatagrams() {
 				send = func(b []byte) error { return c.SendDatagramPriority(b, d.priority) }
 			}
 			err := send(d.b)
+			p.datagramBytes.Add(-int64(len(d.b)))
 			var size *quic.DatagramTooLargeError
 			switch {
 			case err == nil:

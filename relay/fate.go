@@ -56,10 +56,10 @@ func (f *fate) of(o quicadapt.Outcome) string {
 
 // follow enters the stream into its subscription's ledger, which learns what becomes of it.
 func (f *fastSender) follow(st *stream) {
-	s, priority, fate, group, rank := f.s, st.header.Priority, f.fate, st.header.Group, f.rank
+	s, priority, fate, group := f.s, st.header.Priority, f.fate, st.header.Group
 	if r, dropped := f.fs.Dropped(); dropped {
 		fate.noteDropped(r)
-		s.noteCut(group, rank)
+		s.noteCut(group, s.rank(priority))
 	}
 	s.ledger.published(priority)
 	f.fs.OnEnd(func(o quicadapt.Outcome) {
@@ -74,14 +74,15 @@ func (f *fastSender) follow(st *stream) {
 		}
 		if o.Dropped != datapath.Forwarded {
 			s.lost.Add(1)
-			s.noteCut(group, rank)
+			s.noteCut(group, s.rank(priority))
 		}
 	})
 }
 
-// importance is that of a stream to the subscriber. It needs track.mu.
-func (s *subscriber) importance(st *stream) uint16 {
-	return datapath.Importance(s.priority, st.header.Priority)
+// rank returns the importance to the subscriber of what the publisher gives a priority, as it is now: an update of the subscription changes it,
+// also that of streams in progress.
+func (s *subscriber) rank(publisher uint8) uint16 {
+	return datapath.Importance(uint8(s.priority.Load()), publisher)
 }
 
 // noteCut has the slow path send no more of a group of which something was dropped that the rest of it depends on.

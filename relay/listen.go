@@ -35,6 +35,8 @@ type fastConn interface {
 	// ReceiveUpstreamDatagram is ReceiveDatagram with what names the datagram to DatagramTaken.
 	ReceiveUpstreamDatagram(context.Context) (quicadapt.Datagram, error)
 	DatagramTaken(up datapath.UpstreamID, d *quicadapt.Datagram) (datapath.Reason, bool)
+	// Reprioritize follows SetSubscription with another priority.
+	Reprioritize(up datapath.UpstreamID, track datapath.TrackID, priority uint8)
 	// SetPolicy, Admit and Path are for a client's policy.
 	SetPolicy(*datapath.Policy) error
 	Admit(*datapath.Offer) (r datapath.Reason, cut bool)

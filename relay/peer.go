@@ -41,6 +41,8 @@ type peer struct {
 	early     earlyDatagrams    // from the peer
 	datagrams chan outDatagram  // to the peer; made when first needed
 
+	datagramBytes atomic.Int64 // that wait there
+
 	namespaces map[string]struct{} // guarded by relay.mu
 
 	ledger    ledger // of subscriptions that ended

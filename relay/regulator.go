@@ -91,9 +91,9 @@ func (g *regulator) view(p *peer, path, before *quicadapt.Path) *heuristic.View 
 	return v
 }
 
-// offer notes n bytes of a stream that were offered to the client, and what the policy made of the stream.
-func (g *regulator) offer(rank uint16, st *stream, n int, r datapath.Reason) {
-	g.measure(rank, st.track.number, st.header.Group, st.key(), n, r)
+// offer notes n bytes of a stream that were offered to the subscriber, and what the policy made of the stream.
+func (s *subscriber) offer(st *stream, n int, r datapath.Reason) {
+	s.peer.regulator.measure(s.rank(st.header.Priority), st.track.number, st.header.Group, st.key(), n, r)
 }
 
 func (g *regulator) measure(rank uint16, track, group, stream uint64, n int, r datapath.Reason) {
@@ -132,24 +132,29 @@ func (g *regulator) cuts(rank uint16) bool {
 	return b != nil && b.Cut
 }
 
-// usefulFor returns how long an object of a stream is of use to the subscriber, 0 for ever. It needs track.mu.
-func (s *subscriber) usefulFor(st *stream) time.Duration {
-	d, age := s.timeout, s.peer.regulator.maxAge(s.importance(st))
+// usefulFor returns how long an object of an importance is of use to the subscriber, 0 for ever. It needs track.mu.
+func (s *subscriber) usefulFor(rank uint16) time.Duration {
+	d, age := s.timeout, s.peer.regulator.maxAge(rank)
 	if d == 0 || age > 0 && age < d {
 		return age
 	}
 	return d
 }
 
-// admits has the policy decide on a stream that the slow path would send; the reason is datapath.Forwarded if it may. It needs track.mu.
+// admits has the policy decide on a stream that the slow path would send; the reason is datapath.Forwarded if it may.
 func (s *subscriber) admits(st *stream) datapath.Reason {
+	return s.decide(&datapath.Offer{Importance: s.rank(st.header.Priority), Group: st.header.Group, Sample: st.id >> 2})
+}
+
+// decide has the policy decide on what the slow path would send, and remembers what it cuts.
+func (s *subscriber) decide(o *datapath.Offer) datapath.Reason {
 	if s.peer.fast == nil || s.peer.regulator.policy.Load() == nil {
 		return datapath.Forwarded
 	}
-	rank := s.importance(st)
-	r, _ := s.peer.fast.Admit(&datapath.Offer{Importance: rank, Group: st.header.Group, Sample: st.id >> 2, Cut: s.cut.Load()})
+	o.Cut = s.cut.Load()
+	r, _ := s.peer.fast.Admit(o)
 	if r != datapath.Forwarded {
-		s.noteCut(st.header.Group, rank)
+		s.noteCut(o.Group, o.Importance)
 	}
 	return r
 }

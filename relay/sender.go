@@ -34,7 +34,6 @@ type sender struct {
 	out        *quic.SendStream  // once open
 
 	// Guarded by st.mu.
-	rank       uint16 // datapath.Importance
 	owed, paid int
 	passed     uint64     // offset in the publisher's stream up to which everything has been sent
 	due        []deadline // of objects that have not been sent whole; only with a delivery timeout
@@ -54,7 +53,7 @@ func (st *stream) expect(o *wire.Object, at cursor) {
 	defer st.mu.Unlock()
 	end := st.base + uint64(at.off) + o.PayloadLen
 	for _, w := range st.senders {
-		useful := w.s.usefulFor(st)
+		useful := w.s.usefulFor(w.s.rank(st.header.Priority))
 		if useful == 0 || w.at.chunk == nil {
 			continue
 		}
@@ -101,7 +100,7 @@ func (st *stream) addSender(s *subscriber, transcode, whole bool) {
 		s.ledger.dropped(st.header.Priority, "too_many_streams")
 		return
 	}
-	w := &sender{s: s, st: st, rank: s.importance(st)}
+	w := &sender{s: s, st: st}
 	w.ctx, w.cancel = context.WithCancelCause(s.sending)
 	if transcode {
 		w.transcoder = &transcoder{from: st.track.publisher.draft, to: s.peer.draft}
@@ -166,7 +165,7 @@ func (st *stream) activate(o *wire.Object, at cursor) {
 // owe notes n more bytes that the sender has to send. It needs st.mu.
 func (w *sender) owe(n int) {
 	w.owed += n
-	w.s.peer.regulator.offer(w.rank, w.st, n, datapath.Forwarded)
+	w.s.offer(w.st, n, datapath.Forwarded)
 	if w.s.backlog.Add(int64(n)) > int64(w.st.track.relay.cfg.MaxBacklog) {
 		w.cancel(errBehind)
 	}

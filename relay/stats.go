@@ -15,7 +15,7 @@ type Stats struct {
 	// CacheBytes is what the cache holds now.
 	CacheBytes int64
 	// Reasons counts why something did not take the fast path, or was not delivered. With a datapath they begin with its
-	// own (datapath.Reason); the relay's are
+	// own (datapath.Reason), of which those that begin with drop_ count what the slow path dropped too; the relay's are
 	//
 	//	draft_mismatch          stream for a subscriber of another draft: transcoded
 	//	late_join               stream that had begun when the subscriber joined
@@ -69,7 +69,9 @@ func (r *Relay) Stats() Stats {
 	s := Stats{Reasons: r.counts.snapshot()}
 	if dp := r.cfg.Datapath; dp != nil {
 		if c, err := dp.Counters(); err == nil {
-			maps.Copy(s.Reasons, c.Map())
+			for why, n := range c.Map() {
+				s.Reasons[why] += n // the slow path drops by the same policy
+			}
 		}
 	}
 	if r.ln.totals != nil {

@@ -72,7 +72,6 @@ type fastSender struct {
 	s    *subscriber
 	fs   *quicadapt.FastStream
 	fate *fate
-	rank uint16 // datapath.Importance
 }
 
 // readStream reads a data stream of the peer to its end.
@@ -233,7 +232,7 @@ func (st *stream) publish(c *chunk, n int) {
 		} else {
 			st.failFast(f, err)
 		}
-		f.s.peer.regulator.offer(f.rank, st, len(b), f.fate.dropped())
+		f.s.offer(st, len(b), f.fate.dropped())
 	}
 }
 
@@ -271,9 +270,9 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 		st.unwanted = append(st.unwanted, fastSender{s: s, fs: fs, fate: &fate{}})
 		return
 	}
-	f := fastSender{s: s, fs: fs, fate: &fate{}, rank: s.importance(st)}
+	f := fastSender{s: s, fs: fs, fate: &fate{}}
 	f.follow(st)
-	if age := s.peer.regulator.maxAge(f.rank); age > 0 {
+	if age := s.peer.regulator.maxAge(s.rank(st.header.Priority)); age > 0 {
 		fs.SetDeadline(time.Now().Add(age), codeDeliveryTimeout)
 	}
 	st.mu.Lock()
@@ -292,7 +291,7 @@ func cancelFast(fast []fastSender) {
 // expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
 func (st *stream) expireFast(f fastSender) {
 	f.s.track.mu.Lock()
-	timeout := f.s.usefulFor(st)
+	timeout := f.s.usefulFor(f.s.rank(st.header.Priority))
 	f.s.track.mu.Unlock()
 	if timeout == 0 {
 		return

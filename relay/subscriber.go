@@ -42,16 +42,19 @@ type subscriber struct {
 	backlog atomic.Int64 // bytes that wait in them
 	waiting atomic.Int32 // their number
 
+	priority atomic.Uint32 // changed with track.mu
+
 	// Guarded by track.mu.
-	start    moq.Location
-	hasEnd   bool
-	last     uint64 // group, with hasEnd
-	priority uint8
-	timeout  time.Duration // of delivery; 0: none
-	paused   bool
-	leaving  bool
-	bound    bool // the datapath was asked to serve it
-	client   datapath.ClientID
+	start   moq.Location
+	hasEnd  bool
+	last    uint64        // group, with hasEnd
+	timeout time.Duration // of delivery; 0: none
+	paused  bool
+	leaving bool
+	bound   bool // the datapath was asked to serve it
+	client  datapath.ClientID
+
+	told uint8 // priority that the datapath was told; guarded by track.binding
 
 	refused, asking bool // by the datapath, and it is asked again soon; guarded by track.binding
 
@@ -129,7 +132,8 @@ func (t *track) join(s *subscriber) *moq.Location {
 
 // filter sets what s wants (draft-14, section "Filter Types").
 func (s *subscriber) filter(o moq.SubscribeOptions, largest *moq.Location) {
-	s.priority, s.paused = o.Priority, o.Paused
+	s.paused = o.Paused
+	s.priority.Store(uint32(o.Priority))
 	s.setTimeout(o.DeliveryTimeout)
 	switch o.Filter {
 	case moq.FilterAbsoluteStart, moq.FilterAbsoluteRange:
@@ -182,7 +186,8 @@ func (r *Relay) update(p *peer, req *moq.Request) {
 	s := t.subs[i]
 	o := req.Options()
 	paused, resumed := o.Paused && !s.paused, !o.Paused && s.paused
-	s.priority, s.paused = o.Priority, o.Paused
+	s.paused = o.Paused
+	s.priority.Store(uint32(o.Priority))
 	s.setTimeout(o.DeliveryTimeout)
 	if o.Filter >= moq.FilterAbsoluteStart && s.start.Less(o.Start) {
 		s.start = o.Start

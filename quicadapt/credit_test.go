@@ -98,7 +98,7 @@ func TestReserveForQUIC(t *testing.T) {
 	for range 10 {
 		w.reserve()
 		w.forward(1, len(w.streams))
-		w.forward(uint64(w.c.maxData)/8-1, len(w.streams)-1) // until there is no credit for it
+		w.forward(w.c.maxData/8-1, len(w.streams)-1) // until there is no credit for it
 	}
 	before := w.highest[0]
 	w.output(w.quic.Seal(nil, w.quic.Generation(), clientCID, w.own, 4, wire.AppendStream(nil, 0, 0, make([]byte, 1000), false, true)))

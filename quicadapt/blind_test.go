@@ -34,17 +34,24 @@ func TestRecordsCannotBeRead(t *testing.T) {
 			p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
 			fast := p.server.FastStream(0, 2)
 			fast.Write(data[:1000])
+			synctest.Wait() // whoever reads records is done, and no time passes until they cannot be read
 			if err := errors.Join(forward(2, &seen, 1000, 2000, false), forward(6, &unseen, 0, 1000, false)); err != nil {
 				t.Fatal(err)
 			}
+			p.dp.mu.Lock()
 			client := p.dp.clients[p.id]
+			p.dp.mu.Unlock()
 			p.dp.broken.Store(true)
 			time.Sleep(100 * time.Millisecond)
+			p.dp.mu.Lock()
 			if n := len(p.dp.clients); n != 0 {
 				t.Errorf("the datapath has %d clients", n)
 			}
 			if closed { // it did not take the removal
 				p.dp.clients[p.id] = client
+			}
+			p.dp.mu.Unlock()
+			if closed {
 				if client.space.Budget(client.space.Now(), 1200) == datapath.Forwarded {
 					t.Error("the datapath may send")
 				}

@@ -321,8 +321,10 @@ func TestUnclaimedStreamIsReset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadAll(s); err == nil {
-			t.Error("a stream that nobody writes ended well")
+		_, err = io.ReadAll(s)
+		var reset *quic.StreamError
+		if !asStreamError(err, &reset) || !reset.Remote || reset.ErrorCode != 1 {
+			t.Errorf("a stream that nobody writes ended with %v", err)
 		}
 	})
 }

@@ -338,10 +338,10 @@ func (c *conn) cleanUp(now int64) {
 		keys = append(keys, datapath.StreamKey{Upstream: s.upstream, Client: c.clientID, Stream: s.source})
 	}
 	c.mu.Unlock()
-	if c.b.blind.Load() {
-		keys = nil // it has nothing of the client
-	} else if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
-		c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
+	if !c.b.blind.Load() { // otherwise it has nothing of the client
+		if err := c.b.cfg.Datapath.Evict(keys); err != nil && !errors.Is(err, datapath.ErrClosed) {
+			c.b.cfg.Logger.Warn("datapath did not evict streams", "err", err)
+		}
 	}
 	for _, s := range done {
 		if s.unborn {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -159,6 +160,9 @@ func (f *fallback) joinWith(d wire.Draft, qc *quic.Config, o moq.SubscribeOption
 func (f *fallback) received(r *reader, from uint64) (objects []string) {
 	for len(r.got) > 0 {
 		x := <-r.got
+		if len(x.data) == 0 && x.err != io.EOF {
+			continue // one that was reserved for the datapath, and is not any more
+		}
 		h, err := wire.ParseSubgroupHeader(x.data, r.session.Draft())
 		if err != nil {
 			f.t.Errorf("stream of %d bytes: %v, %v", len(x.data), err, x.err)

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fastrelay/fastrelay/datapath/sim"
@@ -60,6 +61,7 @@ func TestMigration(t *testing.T) {
 				path, err := conn.AddPath(tr)
 				must(t, err)
 				must(t, path.Probe(w.context()))
+				synctest.Wait() // the client may be about to send, and would send what follows on the old path
 				must(t, path.Switch())
 				must(t, conn.SendDatagram([]byte("from here"))) // the first packet that is not a probe moves the path
 				sleep(t, 1)

@@ -104,7 +104,7 @@ func slack(name string, was int) int {
 		return 20
 	case "addresses", "clients", "subs":
 		return 4 // of the last round: a session is forgotten before its place in the tables is free
-	case "streams", "client_streams", "pools":
+	case "streams", "client_streams", "streams_counted", "client_streams_counted", "pools":
 		return was/4 + 64
 	case "forwarded":
 		return 1 << 30 // shall be as large as it can

@@ -75,16 +75,22 @@ static __always_inline u8 find_stream(struct client_stream_key *key, struct fram
  * keep_stream makes the entry of a stream that opens, or marks that of one which is dropped after it was begun. That is not written in
  * place: userspace may have evicted the entry, and its memory be another stream's.
  */
-static __always_inline u8 keep_stream(struct client_stream_key *key, struct frame *f, struct step *t, u8 dropped)
+static __always_inline u8 keep_stream(struct egress *c, struct client_stream_key *key, struct frame *f, struct step *t, u8 dropped)
 {
+	u64 *own = &c->space->words[WORD_STREAMS];
 	struct client_stream v = {.stream = t->stream, .alias = t->alias, .track = f->track, .slot = t->slot,
 		.old_prefix = t->old, .new_prefix = t->new, .dropped = dropped};
-	long failed = bpf_map_update_elem(&client_streams, key, &v, t->started ? BPF_EXIST : BPF_NOEXIST);
 
-	if (t->started)
+	if (t->started) {
+		bpf_map_update_elem(&client_streams, key, &v, BPF_EXIST);
 		return RULE_OK;
-	if (failed)
+	}
+	if (!take_entry(own, REST_CLIENT_STREAMS, CLIENT_STREAM_PART, CLIENT_STREAM_REST))
 		return REASON_CLIENT_STREAMS;
+	if (bpf_map_update_elem(&client_streams, key, &v, BPF_NOEXIST)) {
+		give_entry(own, REST_CLIENT_STREAMS, CLIENT_STREAM_PART);
+		return REASON_CLIENT_STREAMS;
+	}
 	t->opened = 1;
 	return RULE_OK;
 }
@@ -182,7 +188,7 @@ static __always_inline u8 own_stream(struct egress *c, struct client_stream_key 
 	if (!dropped && !t->started)
 		reason = take_stream(c->space, t);
 	if (!reason && (dropped || !t->started))
-		reason = keep_stream(key, f, t, !!dropped);
+		reason = keep_stream(c, key, f, t, !!dropped);
 	if (reason)
 		return reason;
 	if (dropped) {

@@ -34,6 +34,7 @@ TABLE(cids, BPF_MAP_TYPE_HASH, 0, struct cid, struct cid_owner);
 TABLE(upstreams, BPF_MAP_TYPE_ARRAY, 0, u32, struct upstream);
 TABLE(numbers, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct number_window);
 TABLE(fan_outs, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct fan_out);
+TABLE(rests, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct rest);
 TABLE(tracks, BPF_MAP_TYPE_HASH, 0, struct track_key, struct track);
 TABLE(members, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, u32, struct member_list);
 TABLE(subs, BPF_MAP_TYPE_HASH, 0, struct sub_key, struct sub);
@@ -103,6 +104,9 @@ struct {
 /* The relay's UDP port, network order. */
 volatile const u16 PORT;
 
+/* The shares of `streams` for an upstream and of `client_streams` for a client, see datapath.Share. */
+volatile const u64 STREAM_PART, STREAM_REST, CLIENT_STREAM_PART, CLIENT_STREAM_REST;
+
 /* The time of every packet, if a test has set it. */
 volatile u64 test_clock;
 
@@ -127,6 +131,32 @@ static __always_inline void count(u32 reason, u64 n)
 
 	if (c)
 		*c += n;
+}
+
+/* give_entry counts an entry of an owner out. */
+static __always_inline void give_entry(u64 *own, u32 table, u64 part)
+{
+	struct rest *r = bpf_map_lookup_elem(&rests, &table);
+
+	if (__sync_fetch_and_add(own, -1) > part && r)
+		__sync_fetch_and_add(&r->used, -1);
+}
+
+/* take_entry counts another entry of an owner in, if that is admitted. */
+static __always_inline int take_entry(u64 *own, u32 table, u64 part, u64 rest)
+{
+	struct rest *r = bpf_map_lookup_elem(&rests, &table);
+	u64 n, used = 0;
+
+	if (!r)
+		return 0;
+	n = __sync_fetch_and_add(own, 1);
+	if (n >= part)
+		used = __sync_fetch_and_add(&r->used, 1);
+	if (share_admits(n, used, part, rest))
+		return 1;
+	give_entry(own, table, part);
+	return 0;
 }
 
 /* raise makes a shared word at least v. Losing 64 races in a row takes a storm of other raises, whose values are no lower by much. */

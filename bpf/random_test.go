@@ -219,6 +219,10 @@ func (c *comparison) media(f *rules.Frame) {
 		}
 	}
 	c.credit(f.Stream, f.Offset+uint64(len(f.Data)))
+	share := datapath.Share{Part: c.Uint64N(4), Rest: c.Uint64N(8)}
+	if own, used := c.Uint64N(8), c.Uint64N(8); share.Admits(own, used) != shareAdmits(own, used, share.Part, share.Rest) {
+		c.fail("%d entries and %d of %+v: admitted in one of Go and C", own, used, share)
+	}
 	s := datapath.Subscription{FirstGroup: h.Group + c.Uint64N(3) - 1, LastGroup: datapathtest.Pick(c.Random, 0, h.Group, h.Group+1, c.Number())}
 	if rules.Selected(h.Group, &s) != selected(s.FirstGroup, s.LastGroup, h.Group) {
 		c.fail("group %d in %d…%d: selected in one of Go and C", h.Group, s.FirstGroup, s.LastGroup)

@@ -168,6 +168,10 @@ func datagramSize(length uint32, withLength bool) int {
 	return int(C.datagram_size(C.u32(length), with))
 }
 
+func shareAdmits(own, used, part, rest uint64) bool {
+	return C.share_admits(C.u64(own), C.u64(used), C.u64(part), C.u64(rest)) != 0
+}
+
 func selected(first, last, group uint64) bool {
 	return C.selected(C.u64(first), C.u64(last), C.u64(group)) != 0
 }

@@ -267,4 +267,10 @@ RULE u8 parse_datagram(const u8 *p, u32 pos, u32 end, struct media *m)
 	return RULE_OK;
 }
 
+/* share_admits says whether an owner that has own entries of a table gets another, when used are taken of what is for all; see datapath.Share. */
+RULE int share_admits(u64 own, u64 used, u64 part, u64 rest)
+{
+	return own < part || own - part + used < rest;
+}
+
 #endif

@@ -43,7 +43,6 @@ static __always_inline u8 open_stream(struct ingress *c, struct frame *f)
 	struct stream *old, new = {};
 	struct track *track;
 	struct media m = {};
-	long err;
 	u8 reason;
 
 	old = bpf_map_lookup_elem(&streams, &key);
@@ -68,16 +67,18 @@ static __always_inline u8 open_stream(struct ingress *c, struct frame *f)
 	new.track = track->track;
 	new.priority = m.has_priority ? m.priority : track->priority;
 	new.alias_len = m.alias_len;
-	err = bpf_map_update_elem(&streams, &key, &new, BPF_NOEXIST);
-	if (!err) {
-		f->flags |= FRAME_OPENED;
-		old = &new;
-		goto known;
+	reason = REASON_STREAMS_FULL;
+	if (take_entry(&c->numbers->streams, REST_STREAMS, STREAM_PART, STREAM_REST)) {
+		if (!bpf_map_update_elem(&streams, &key, &new, BPF_NOEXIST)) {
+			f->flags |= FRAME_OPENED;
+			old = &new;
+			goto known;
+		}
+		give_entry(&c->numbers->streams, REST_STREAMS, STREAM_PART);
 	}
 	old = bpf_map_lookup_elem(&streams, &key);
 	if (old)
 		goto known;
-	reason = REASON_STREAMS_FULL;
 slow:
 	raise(&c->numbers->watermark, f->stream + 1);
 	return reason;

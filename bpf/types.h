@@ -53,6 +53,7 @@ typedef uint64_t u64;
 #define WORD_PLAN_TIME 76
 #define WORD_POLICY 77
 #define WORD_WAITING 78
+#define WORD_STREAMS 79
 #define WORD_POLICIES 80
 #define WORD_SLOTS 128
 #define SLOTS 128
@@ -164,6 +165,7 @@ struct upstream {
 struct number_window {
 	u64 next;      /* largest packet number received + 1 */
 	u64 watermark; /* stream ID + 1; streams below it that have no entry are for the slow path */
+	u64 streams;   /* entries in `streams` */
 	u64 slots[REPLAY_SLOTS];
 };
 
@@ -173,6 +175,17 @@ struct number_window {
  */
 struct fan_out {
 	u64 turns; /* odd while a packet is under way that may open a stream, or has a datagram */
+	u64 zero[15];
+};
+
+/* Keys of `rests`: the table that is shared. */
+#define REST_STREAMS 0
+#define REST_CLIENT_STREAMS 1
+#define RESTS 2
+
+/* Value of `rests`: with cache lines for itself, as a fan_out. */
+struct rest {
+	u64 used; /* entries beyond the parts of their owners, see datapath.Share */
 	u64 zero[15];
 };
 

@@ -51,8 +51,8 @@ type Limits struct {
 	Tracks        uint32 // default 1024
 	Clients       uint32 // default 1024
 	Subscriptions uint32 // default 16384
-	Streams       uint32 // upstream streams that have been decided and are not yet evicted; default 16384
-	ClientStreams uint32 // streams forwarded to clients and not yet evicted; default 65536
+	Streams       uint32 // upstream streams that have been decided and are not yet evicted, see Share; default 16384
+	ClientStreams uint32 // streams forwarded to clients and not yet evicted, see Share; default 65536
 	RingBytes     uint32 // bytes of records not yet drained, a power of two of at least a page; default 4 MiB
 }
 

@@ -13,6 +13,7 @@ import (
 //	2 stream data allowed     5 largest size (UDP payload)     72 send limit: sent bytes allowed (congestion window)
 //	8…71    pool: slot<<48 | stream ID, a ring                  73 pace time   74 pace cost   75 pace burst
 //	76 plan time   77 policy: version<<2 | on<<1 | half   78 importance from which on media wait behind userspace's
+//	79 entries in the table of clients' streams
 //	80…95, 96…111 the halves of the policy: cost, depth for what has begun, zeros, 8 bands from the 9th word on
 //	128…383 slots: per stream the stream word and the peer's MAX_STREAM_DATA
 const (
@@ -34,6 +35,7 @@ const (
 	WordPlanTime   = 76
 	WordPolicy     = 77
 	WordWaiting    = 78
+	WordStreams    = 79
 	WordPolicies   = 80
 	WordSlots      = 128
 	Slots          = 128

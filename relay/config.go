@@ -52,8 +52,8 @@ type Config struct {
 	MaxBacklog int
 	// MaxStreams bounds the streams that wait for one subscriber; further ones are not opened. Default 4096.
 	MaxStreams int
-	// MaxFastStreams bounds the streams in progress of one publisher for which the datapath keeps an entry, so that one publisher
-	// cannot fill its table; what is left of further ones is sent by userspace. Default 4096.
+	// MaxFastStreams bounds the streams in progress of one publisher for which the datapath keeps an entry; what is left of further
+	// ones is sent by userspace. What all together may have of its tables, see datapath.Share. Default 4096.
 	MaxFastStreams int
 	// WriteTimeout resets a stream whose subscriber takes nothing of it for so long; default 10 s.
 	WriteTimeout time.Duration

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/Eyevinn/moqtransport"
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/datapath/sim"
 	"github.com/fastrelay/fastrelay/internal/wire"
 	"github.com/fastrelay/fastrelay/relay"
@@ -26,19 +27,29 @@ func inFastWorld(t *testing.T, test func(*world, *sim.Sim)) {
 
 func inFastWorldWith(t *testing.T, cfg relay.Config, test func(*world, *sim.Sim)) {
 	t.Helper()
-	inFastWorldBehind(t, cfg, func(pc net.PacketConn) net.PacketConn { return pc }, test)
+	fastWorld{cfg: cfg}.run(t, test)
 }
 
-// inFastWorldBehind has something of the test's between the datapath and the relay.
-func inFastWorldBehind(t *testing.T, cfg relay.Config, between func(net.PacketConn) net.PacketConn, test func(*world, *sim.Sim)) {
+// fastWorld says how a world's relay and datapath are.
+type fastWorld struct {
+	cfg     relay.Config
+	limits  datapath.Limits
+	between func(net.PacketConn) net.PacketConn // the datapath and the relay; nil: nothing
+}
+
+func (f fastWorld) run(t *testing.T, test func(*world, *sim.Sim)) {
 	t.Helper()
+	cfg := f.cfg
 	cert := certificate()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		pc, addr := w.host()
 		w.addr = addr
-		s := sim.New(sim.Config{Port: uint16(addr.Port)})
-		cfg.Conn, cfg.TLS, cfg.Datapath = between(s.Wrap(pc)), &tls.Config{Certificates: []tls.Certificate{cert}}, s
+		s := sim.New(sim.Config{Port: uint16(addr.Port), Limits: f.limits})
+		cfg.Conn, cfg.TLS, cfg.Datapath = s.Wrap(pc), &tls.Config{Certificates: []tls.Certificate{cert}}, s
+		if f.between != nil {
+			cfg.Conn = f.between(cfg.Conn)
+		}
 		r, err := relay.New(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -185,6 +185,11 @@ type deafConn struct {
 	deaf atomic.Bool
 }
 
+func (c *deafConn) over(pc net.PacketConn) net.PacketConn {
+	c.PacketConn = pc
+	return c
+}
+
 func (c *deafConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
 		n, from, err := c.PacketConn.ReadFrom(b)
@@ -197,7 +202,7 @@ func (c *deafConn) ReadFrom(b []byte) (int, net.Addr, error) {
 // TestSubscriberLeavesUnread: the subscriber leaves when the datapath has forwarded the start of a stream, and before userspace reads it.
 func TestSubscriberLeavesUnread(t *testing.T) {
 	var deaf deafConn
-	inFastWorldBehind(t, relay.Config{}, func(pc net.PacketConn) net.PacketConn { deaf.PacketConn = pc; return &deaf }, func(w *world, dp *sim.Sim) {
+	fastWorld{between: deaf.over}.run(t, func(w *world, dp *sim.Sim) {
 		t := w.t
 		pub := w.publisher(wire.Draft16, "live")
 		s, _ := w.session(wire.Draft16, nil)
@@ -235,7 +240,7 @@ func TestSubscriberLeavesUnread(t *testing.T) {
 // TestResetUnheard: the socket loses the packets behind the datapath, so that nothing of the streams reaches QUIC but their resets.
 func TestResetUnheard(t *testing.T) {
 	var deaf deafConn
-	inFastWorldBehind(t, relay.Config{}, func(pc net.PacketConn) net.PacketConn { deaf.PacketConn = pc; return &deaf }, func(w *world, dp *sim.Sim) {
+	fastWorld{between: deaf.over}.run(t, func(w *world, dp *sim.Sim) {
 		t := w.t
 		pub := w.publisher(wire.Draft16, "live")
 		s, _ := w.session(wire.Draft16, nil)

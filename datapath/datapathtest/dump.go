@@ -31,14 +31,14 @@ func (d *Dump) CID(cid []byte, last uint8, id datapath.UpstreamID) {
 }
 
 // Upstream is an entry of `upstreams` with its window of numbers.
-func (d *Dump) Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark uint64,
+func (d *Dump) Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark, entries uint64,
 	slots []uint64) {
 	h := fnv.New64a()
 	for _, v := range slots {
 		var b [8]byte
 		_, _ = h.Write(wire.AppendVarintLen(b[:0], v&wire.MaxVarint, 8))
 	}
-	d.add("upstream %d: %v streams %d priority %v next %d watermark %d slots %016x", id, remote, streams, priorityCID, next, watermark, h.Sum64())
+	d.add("upstream %d: %v streams %d priority %v next %d watermark %d entries %d slots %016x", id, remote, streams, priorityCID, next, watermark, entries, h.Sum64())
 }
 
 // Track is an entry of `tracks`.
@@ -85,6 +85,13 @@ func (d *Dump) Space(id datapath.ClientID, word func(i int) uint64) {
 	}
 	if b.Len() > 0 {
 		d.add("space of client %d:%s", id, b.String())
+	}
+}
+
+// Rests is `rests`: how much is used of each shared table beyond the parts of its owners.
+func (d *Dump) Rests(streams, clientStreams uint64) {
+	if streams+clientStreams > 0 {
+		d.add("beyond the parts: %d streams, %d of clients", streams, clientStreams)
 	}
 }
 

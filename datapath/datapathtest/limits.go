@@ -2,6 +2,7 @@ package datapathtest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -30,6 +31,45 @@ var clientCases = []Case{
 		if n := r.spaces[1].PoolLen(); n != 2 {
 			r.Errorf("%d IDs left in the pool, want 2", n)
 		}
+	}},
+	{Name: "a client's share of the table of client streams", Limits: datapath.Limits{ClientStreams: 8, Clients: 3}, Run: func(r *Rig) {
+		// An entry is kept for each client, and of the 5 for all one gets as long as it has fewer than are free.
+		r.Basic()
+		next, number := uint64(2), 0
+		send := func(client datapath.ClientID, opens int, ids ...int) {
+			r.Helper()
+			var records []string
+			var out []Out
+			for i := range opens + 1 {
+				r.Send(Stream(next, 0, Subgroup(5, 9, 1, "x"), false))
+				if i < opens {
+					records = append(records, fmt.Sprintf("client %d: number %d of %d, forwarded, 40 bytes [%d→%d 0+7 slot %d prio 1 opened]",
+						client, i+ids[0], number, next, 4*(i+ids[1])+3, i+ids[1]))
+					out = append(out, Out{Client: client, Number: uint64(i + ids[0])})
+				}
+				next, number = next+4, number+1
+			}
+			r.Want(Counts{datapath.Forwarded: uint64(opens), datapath.ReasonClientStreams: 1}, records, out...)
+		}
+		r.Client(1, 16)
+		r.Subscribe(1, 1, 101)
+		send(1, 4, 0, 0)
+		for _, s := range []uint64{2, 2, 6, 1000} {
+			r.must(r.DP.Evict([]datapath.StreamKey{{Upstream: 1, Client: 1, Stream: s}}))
+		}
+		send(1, 2, 4, 5)
+		r.must(r.DP.SetSubscription(1, 1, nil))
+		r.Subscribe(1, 1, 101)
+		send(1, 4, 6, 8)
+		r.must(r.DP.SetSubscription(1, 1, nil)) // its entries go with it
+		r.Client(2, 12)
+		r.Subscribe(1, 2, 102)
+		send(2, 4, 0, 0)
+		_, err := r.DP.SetClient(2, nil)
+		r.must(err)
+		r.Client(2, 12)
+		r.Subscribe(1, 2, 102)
+		send(2, 4, 0, 0)
 	}},
 	{Name: "closed stream", Run: func(r *Rig) {
 		r.Basic(1)

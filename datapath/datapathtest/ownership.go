@@ -66,6 +66,39 @@ var frameCases = []Case{
 		r.Send(Stream(10, 0, Subgroup(5, 9, 1, "x"), false))
 		r.Want(ok(1), []string{"client 1: number 1 of 3, forwarded, 40 bytes [10→7 0+7 slot 1 prio 1 opened]"}, Out{Client: 1})
 	}},
+	{Name: "an upstream's share of the table of streams", Limits: datapath.Limits{Streams: 8, Upstreams: 2}, Run: func(r *Rig) {
+		// 2 of the 8 entries are the upstream's, and of the 4 for all it gets as long as it has fewer than are free.
+		next := uint64(2)
+		open := func(opens, refused int) {
+			r.Helper()
+			for range opens + refused {
+				r.Send(Stream(next, 0, Subgroup(5, 9, 1, "x"), false))
+				next += 4
+			}
+			want := Counts{datapath.ReasonNoSubscriber: uint64(opens), datapath.ReasonStreamsFull: uint64(refused)}
+			if refused == 0 {
+				delete(want, datapath.ReasonStreamsFull)
+			}
+			r.Want(want, nil)
+		}
+		evict := func(streams ...uint64) {
+			r.Helper()
+			for _, s := range streams {
+				r.must(r.DP.Evict([]datapath.StreamKey{{Upstream: 1, Client: datapath.NoClient, Stream: s}}))
+			}
+		}
+		r.Basic()
+		open(4, 2)
+		evict(2, 2, 6, 22) // those that there are
+		open(2, 1)
+		r.must(r.DP.SetTrack(1, nil))
+		r.Track(1, 5, 14)
+		open(4, 1)
+		r.must(r.DP.SetUpstream(1, nil))
+		r.Basic()
+		r.Next, next = 0, 2
+		open(4, 1)
+	}},
 	{Name: "more than four media frames", Run: func(r *Rig) {
 		r.Basic(1)
 		d := Datagram(ObjectDatagram(5, 9, 1, ""))

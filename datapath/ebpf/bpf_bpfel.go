@@ -90,6 +90,7 @@ type bpfNumberWindow struct {
 	_         structs.HostLayout
 	Next      uint64
 	Watermark uint64
+	Streams   uint64
 	Slots     [1024]uint64
 }
 
@@ -125,6 +126,12 @@ type bpfRecordFrame struct {
 	Flags          uint8
 	Reason         uint8
 	Zero           [3]uint8
+}
+
+type bpfRest struct {
+	_    structs.HostLayout
+	Used uint64
+	Zero [15]uint64
 }
 
 type bpfScratch struct {
@@ -253,27 +260,32 @@ type bpfUpstream struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAddresses      = "addresses"
-	bpfMapCids           = "cids"
-	bpfMapClientStreams  = "client_streams"
-	bpfMapClients        = "clients"
-	bpfMapCounters       = "counters"
-	bpfMapFanOuts        = "fan_outs"
-	bpfMapLinks          = "links"
-	bpfMapMembers        = "members"
-	bpfMapNumbers        = "numbers"
-	bpfMapRecords        = "records"
-	bpfMapScratches      = "scratches"
-	bpfMapSpaces         = "spaces"
-	bpfMapStreams        = "streams"
-	bpfMapSubs           = "subs"
-	bpfMapTracks         = "tracks"
-	bpfMapUpstreams      = "upstreams"
-	bpfProgClientEgress  = "client_egress"
-	bpfProgClientIngress = "client_ingress"
-	bpfProgServerIngress = "server_ingress"
-	bpfVarPORT           = "PORT"
-	bpfVarTestClock      = "test_clock"
+	bpfMapAddresses          = "addresses"
+	bpfMapCids               = "cids"
+	bpfMapClientStreams      = "client_streams"
+	bpfMapClients            = "clients"
+	bpfMapCounters           = "counters"
+	bpfMapFanOuts            = "fan_outs"
+	bpfMapLinks              = "links"
+	bpfMapMembers            = "members"
+	bpfMapNumbers            = "numbers"
+	bpfMapRecords            = "records"
+	bpfMapRests              = "rests"
+	bpfMapScratches          = "scratches"
+	bpfMapSpaces             = "spaces"
+	bpfMapStreams            = "streams"
+	bpfMapSubs               = "subs"
+	bpfMapTracks             = "tracks"
+	bpfMapUpstreams          = "upstreams"
+	bpfProgClientEgress      = "client_egress"
+	bpfProgClientIngress     = "client_ingress"
+	bpfProgServerIngress     = "server_ingress"
+	bpfVarCLIENT_STREAM_PART = "CLIENT_STREAM_PART"
+	bpfVarCLIENT_STREAM_REST = "CLIENT_STREAM_REST"
+	bpfVarPORT               = "PORT"
+	bpfVarSTREAM_PART        = "STREAM_PART"
+	bpfVarSTREAM_REST        = "STREAM_REST"
+	bpfVarTestClock          = "test_clock"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -337,6 +349,7 @@ type bpfMapSpecs struct {
 	Members       *ebpf.MapSpec `ebpf:"members"`
 	Numbers       *ebpf.MapSpec `ebpf:"numbers"`
 	Records       *ebpf.MapSpec `ebpf:"records"`
+	Rests         *ebpf.MapSpec `ebpf:"rests"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
 	Spaces        *ebpf.MapSpec `ebpf:"spaces"`
 	Streams       *ebpf.MapSpec `ebpf:"streams"`
@@ -349,8 +362,12 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	PORT      *ebpf.VariableSpec `ebpf:"PORT"`
-	TestClock *ebpf.VariableSpec `ebpf:"test_clock"`
+	CLIENT_STREAM_PART *ebpf.VariableSpec `ebpf:"CLIENT_STREAM_PART"`
+	CLIENT_STREAM_REST *ebpf.VariableSpec `ebpf:"CLIENT_STREAM_REST"`
+	PORT               *ebpf.VariableSpec `ebpf:"PORT"`
+	STREAM_PART        *ebpf.VariableSpec `ebpf:"STREAM_PART"`
+	STREAM_REST        *ebpf.VariableSpec `ebpf:"STREAM_REST"`
+	TestClock          *ebpf.VariableSpec `ebpf:"test_clock"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -383,6 +400,7 @@ type bpfMaps struct {
 	Members       *ebpf.Map `ebpf:"members"`
 	Numbers       *ebpf.Map `ebpf:"numbers"`
 	Records       *ebpf.Map `ebpf:"records"`
+	Rests         *ebpf.Map `ebpf:"rests"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
 	Spaces        *ebpf.Map `ebpf:"spaces"`
 	Streams       *ebpf.Map `ebpf:"streams"`
@@ -403,6 +421,7 @@ func (m *bpfMaps) Close() error {
 		m.Members,
 		m.Numbers,
 		m.Records,
+		m.Rests,
 		m.Scratches,
 		m.Spaces,
 		m.Streams,
@@ -416,8 +435,12 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	PORT      *ebpf.Variable `ebpf:"PORT"`
-	TestClock *ebpf.Variable `ebpf:"test_clock"`
+	CLIENT_STREAM_PART *ebpf.Variable `ebpf:"CLIENT_STREAM_PART"`
+	CLIENT_STREAM_REST *ebpf.Variable `ebpf:"CLIENT_STREAM_REST"`
+	PORT               *ebpf.Variable `ebpf:"PORT"`
+	STREAM_PART        *ebpf.Variable `ebpf:"STREAM_PART"`
+	STREAM_REST        *ebpf.Variable `ebpf:"STREAM_REST"`
+	TestClock          *ebpf.Variable `ebpf:"test_clock"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

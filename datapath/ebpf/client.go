@@ -168,7 +168,7 @@ func (d *Datapath) removeClient(id datapath.ClientID, c *client) error {
 	errs = append(errs, d.forgetAddress(id, c.Remote))
 	quiesce()
 	errs = append(errs, put(d.objs.Links, uint32(id), &bpfLink{}),
-		sweep(d.objs.ClientStreams, func(k *bpfClientStreamKey, _ *bpfClientStream) bool { return k.Client == uint32(id) }))
+		d.sweepClientStreams(func(k *bpfClientStreamKey, _ *bpfClientStream) bool { return k.Client == uint32(id) }))
 	delete(d.client, id)
 	return errors.Join(errs...)
 }

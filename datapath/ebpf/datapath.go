@@ -31,8 +31,9 @@ type Datapath struct {
 	closed   bool
 	detach   []func() error
 	spaces   spaces
-	numbers  []uint64 // mapped: per upstream next, watermark, replay slots
+	numbers  []uint64 // mapped: per upstream next, watermark, streams, replay slots
 	members  []uint32 // mapped: per track n, 0, places
+	rests    []uint64 // mapped: what is used of each shared table beyond the parts of its owners
 	unmap    []func() error
 	upstream map[datapath.UpstreamID]*datapath.Upstream
 	track    map[datapath.TrackID]*track
@@ -95,8 +96,15 @@ func (d *Datapath) load(cfg *Config) error {
 		return err
 	}
 	spec.Maps["fan_outs"].MaxEntries = uint32(cpus)
-	if err := spec.Variables["PORT"].Set(bits.ReverseBytes16(cfg.Port)); err != nil {
-		return err
+	spec.Maps["rests"].MaxEntries = restsWords / restWords
+	streams, clientStreams := d.limits.StreamShare(), d.limits.ClientStreamShare()
+	for name, v := range map[string]any{
+		"PORT": bits.ReverseBytes16(cfg.Port), "STREAM_PART": streams.Part, "STREAM_REST": streams.Rest,
+		"CLIENT_STREAM_PART": clientStreams.Part, "CLIENT_STREAM_REST": clientStreams.Rest,
+	} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return err
+		}
 	}
 	if err := spec.LoadAndAssign(&d.objs, nil); err != nil {
 		return explainLoad(err)
@@ -113,6 +121,7 @@ func (d *Datapath) mapMemory(*Config) error {
 		set    func(n int)
 	}{
 		{d.objs.Numbers, unsafe.Sizeof(bpfNumberWindow{}), func(n int) { d.numbers = unsafe.Slice((*uint64)(base), n/8) }},
+		{d.objs.Rests, 8 * restWords, func(n int) { d.rests = unsafe.Slice((*uint64)(base), n/8) }},
 		{d.objs.Members, unsafe.Sizeof(bpfMemberList{}), func(n int) { d.members = unsafe.Slice((*uint32)(base), n/4) }},
 	} {
 		n := int(m.stride) * int(m.m.MaxEntries())
@@ -180,7 +189,7 @@ func (d *Datapath) Close() error {
 	for _, f := range d.unmap {
 		errs = append(errs, f())
 	}
-	d.numbers, d.members = nil, nil
+	d.numbers, d.members, d.rests = nil, nil, nil
 	d.spaces.close()
 	errs = append(errs, d.ring.close(), d.objs.Close())
 	return errors.Join(errs...)

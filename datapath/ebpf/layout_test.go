@@ -23,8 +23,9 @@ func TestLayouts(t *testing.T) {
 		size uint32
 		at   map[string]uint32 // offsets of fields
 	}{
-		{"number_window", 8 * windowWords, map[string]uint32{"next": 8 * windowNext, "watermark": 8 * windowWatermark, "slots": 8 * windowSlots}},
+		{"number_window", 8 * windowWords, map[string]uint32{"next": 8 * windowNext, "watermark": 8 * windowWatermark, "streams": 8 * windowStreams, "slots": 8 * windowSlots}},
 		{"member_list", 4 * listWords, map[string]uint32{"n": 4 * listCount, "place": 4 * listPlaces}},
+		{"rest", 8 * restWords, map[string]uint32{"used": 0}},
 		{"fan_out", fanOutBytes, map[string]uint32{"turns": 0}},
 		{"space", 8 * datapath.SpaceWords, map[string]uint32{"words": 0}},
 		{"record", uint32(unsafe.Sizeof(bpfRecord{})), map[string]uint32{
@@ -68,10 +69,11 @@ func define(text, name string) string {
 	return m[1]
 }
 
-// TestFlags compares the flags of a record's frame.
+// TestFlags compares the flags of a record's frame, and the keys of `rests`.
 func TestFlags(t *testing.T) {
 	text := header(t)
-	for name, want := range map[string]string{"FRAME_FIN": "1", "FRAME_OPENED": "2", "FRAME_DATAGRAM": "4", "GENERATION_HALF": "0x100"} {
+	for name, want := range map[string]string{"FRAME_FIN": "1", "FRAME_OPENED": "2", "FRAME_DATAGRAM": "4", "GENERATION_HALF": "0x100",
+		"REST_STREAMS": "0", "REST_CLIENT_STREAMS": "1", "RESTS": "2"} {
 		if got := define(text, name); got != want {
 			t.Errorf("%s is %q in C and %s in Go", name, got, want)
 		}

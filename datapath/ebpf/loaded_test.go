@@ -85,6 +85,7 @@ func empty(t testing.TB, d *Datapath) {
 	d.spaces.clock.test.Store(0)
 	clear(d.numbers)
 	clear(d.members)
+	clear(d.rests)
 	clear(d.spaces.words)
 	must(t, d.Drain(func(*datapath.Record) {}))
 	clear(d.upstream)

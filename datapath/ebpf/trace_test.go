@@ -133,9 +133,10 @@ func (s *stage) Dump(to *datapathtest.Dump) {
 		var u bpfUpstream
 		must(s, d.objs.Upstreams.Lookup(uint32(id), &u))
 		if w := d.window(id); u.Valid != 0 {
-			to.Upstream(id, fromAddress(u.Remote.Ip, u.Remote.Port), u.Streams, u.PriorityCid != 0, w[windowNext], w[windowWatermark], w[windowSlots:])
+			to.Upstream(id, fromAddress(u.Remote.Ip, u.Remote.Port), u.Streams, u.PriorityCid != 0, w[windowNext], w[windowWatermark], w[windowStreams], w[windowSlots:])
 		}
 	}
+	to.Rests(d.rests[restStreams], d.rests[restClientStreams])
 	for id := range datapath.TrackID(d.limits.Tracks) {
 		list := d.list(id)
 		to.Members(id, list[listPlaces:][:list[listCount]])
@@ -173,7 +174,7 @@ func (s *stage) dumpClient(to *datapathtest.Dump, id datapath.ClientID) {
 
 // each calls f for every entry of a hash.
 func each[K, V any](m *ebpf.Map, f func(*K, *V)) error {
-	return sweep(m, func(k *K, v *V) bool { f(k, v); return false })
+	return sweep(m, func(k *K, v *V) bool { f(k, v); return false }, nil)
 }
 
 func fromAddress(ip [16]uint8, port uint16) netip.AddrPort {

@@ -100,14 +100,14 @@ func (d *Datapath) removeTrack(id datapath.TrackID, t *track) error {
 	quiesce()
 	delete(d.track, id)
 	return errors.Join(err,
-		sweep(d.objs.Streams, func(k *bpfStreamKey, v *bpfStream) bool {
+		d.sweepStreams(func(k *bpfStreamKey, v *bpfStream) bool {
 			if v.Track != uint32(id) {
 				return false
 			}
 			d.raise(datapath.UpstreamID(k.Upstream), k.Stream)
 			return true
 		}),
-		sweep(d.objs.ClientStreams, func(_ *bpfClientStreamKey, v *bpfClientStream) bool { return v.Track == uint32(id) }))
+		d.sweepClientStreams(func(_ *bpfClientStreamKey, v *bpfClientStream) bool { return v.Track == uint32(id) }))
 }
 
 // SetSubscription implements datapath.Datapath. Removing waits for an RCU grace period, some milliseconds.
@@ -195,7 +195,7 @@ func (d *Datapath) removeSubscription(id datapath.TrackID, t *track, c datapath.
 	}
 	err := d.unlinkSubscription(id, t, c)
 	quiesce()
-	return errors.Join(err, sweep(d.objs.ClientStreams, func(k *bpfClientStreamKey, v *bpfClientStream) bool {
+	return errors.Join(err, d.sweepClientStreams(func(k *bpfClientStreamKey, v *bpfClientStream) bool {
 		return k.Client == uint32(c) && v.Track == uint32(id)
 	}))
 }

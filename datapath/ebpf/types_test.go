@@ -55,7 +55,7 @@ func TestNumbersOfC(t *testing.T) {
 		"WORD_SENT": datapath.WordSent, "WORD_SEND_LIMIT": datapath.WordSendLimit, "WORD_PACE_TIME": datapath.WordPaceTime,
 		"WORD_PACE_COST": datapath.WordPaceCost, "WORD_PACE_BURST": datapath.WordPaceBurst,
 		"WORD_PLAN_TIME": datapath.WordPlanTime, "WORD_POLICY": datapath.WordPolicy, "WORD_WAITING": datapath.WordWaiting,
-		"WORD_POLICIES": datapath.WordPolicies, "BANDS": datapath.Bands,
+		"WORD_POLICIES": datapath.WordPolicies, "WORD_STREAMS": datapath.WordStreams, "BANDS": datapath.Bands,
 		"WORD_SLOTS": datapath.WordSlots, "SLOTS": datapath.Slots,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + ` (\w+)$`).FindStringSubmatch(text)

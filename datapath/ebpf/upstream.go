@@ -21,7 +21,8 @@ import (
 const (
 	windowNext      = 0
 	windowWatermark = 1
-	windowSlots     = 2
+	windowStreams   = 2
+	windowSlots     = 3
 	windowWords     = windowSlots + datapath.ReplaySlots
 )
 
@@ -132,6 +133,7 @@ func (d *Datapath) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) err
 			atomic.StoreUint64(&w[windowSlots+i], initialSlot(uint64(i), u.NextNumber))
 		}
 		atomic.StoreUint64(&w[windowWatermark], 0)
+		atomic.StoreUint64(&w[windowStreams], 0) // removeUpstream has counted all out
 		atomic.StoreUint64(&w[windowNext], u.NextNumber)
 	}
 	v := bpfUpstream{Remote: toAddress(set.Remote), Valid: 1, Streams: u.Streams, PriorityCid: flag(u.PriorityCID)}
@@ -238,8 +240,8 @@ func (d *Datapath) removeUpstream(id datapath.UpstreamID, u *datapath.Upstream) 
 	}
 	quiesce()
 	errs = append(errs,
-		sweep(d.objs.Streams, func(k *bpfStreamKey, _ *bpfStream) bool { return k.Upstream == uint32(id) }),
-		sweep(d.objs.ClientStreams, func(k *bpfClientStreamKey, _ *bpfClientStream) bool { return k.Upstream == uint32(id) }))
+		d.sweepStreams(func(k *bpfStreamKey, _ *bpfStream) bool { return k.Upstream == uint32(id) }),
+		d.sweepClientStreams(func(k *bpfClientStreamKey, _ *bpfClientStream) bool { return k.Upstream == uint32(id) }))
 	for _, t := range tracks {
 		delete(d.track, t)
 	}
@@ -247,8 +249,8 @@ func (d *Datapath) removeUpstream(id datapath.UpstreamID, u *datapath.Upstream) 
 	return errors.Join(errs...)
 }
 
-// sweep deletes the entries of a hash that match.
-func sweep[K, V any](m *ebpf.Map, match func(*K, *V) bool) error {
+// sweep deletes the entries of a hash that match, with remove.
+func sweep[K, V any](m *ebpf.Map, match func(*K, *V) bool, remove func(*K) error) error {
 	batch := min(1024, m.MaxEntries())
 	var (
 		cursor ebpf.MapBatchCursor
@@ -272,7 +274,7 @@ func sweep[K, V any](m *ebpf.Map, match func(*K, *V) bool) error {
 	}
 	var errs []error
 	for i := range gone {
-		errs = append(errs, remove(m, &gone[i]))
+		errs = append(errs, remove(&gone[i]))
 	}
 	return errors.Join(errs...)
 }
@@ -310,11 +312,11 @@ func (d *Datapath) evict(k datapath.StreamKey) error {
 		return datapath.ErrOutOfRange
 	}
 	if k.Client == datapath.NoClient {
-		return remove(d.objs.Streams, &bpfStreamKey{Upstream: uint32(k.Upstream), Stream: k.Stream})
+		return d.removeStream(&bpfStreamKey{Upstream: uint32(k.Upstream), Stream: k.Stream})
 	}
 	if uint32(k.Client) >= d.limits.Clients {
 		return datapath.ErrOutOfRange
 	}
-	return remove(d.objs.ClientStreams, &bpfClientStreamKey{Upstream: uint32(k.Upstream), Stream: k.Stream,
+	return d.removeClientStream(&bpfClientStreamKey{Upstream: uint32(k.Upstream), Stream: k.Stream,
 		Client: uint32(k.Client), Generation: uint32(d.generation(k.Client))})
 }

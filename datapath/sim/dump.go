@@ -10,7 +10,7 @@ import (
 // Dumper is told what the tables hold, an entry at a time and in no order.
 type Dumper interface {
 	CID(cid []byte, last uint8, id datapath.UpstreamID)
-	Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark uint64, slots []uint64)
+	Upstream(id datapath.UpstreamID, remote netip.AddrPort, streams uint8, priorityCID bool, next, watermark, entries uint64, slots []uint64)
 	Track(upstream datapath.UpstreamID, alias uint64, id datapath.TrackID, draft, priority uint8)
 	Members(id datapath.TrackID, places []uint32)
 	Sub(t datapath.TrackID, c datapath.ClientID, s datapath.Subscription, generation uint8, cut uint64)
@@ -18,6 +18,7 @@ type Dumper interface {
 	Link(id datapath.ClientID, ifindex int, src, dst [6]byte)
 	Address(a netip.AddrPort, id datapath.ClientID)
 	Space(id datapath.ClientID, word func(i int) uint64)
+	Rests(streams, clientStreams uint64)
 	Stream(u datapath.UpstreamID, stream uint64, t datapath.TrackID, group uint64, priority, aliasLen uint8)
 	ClientStream(c datapath.ClientID, generation uint8, u datapath.UpstreamID, stream, own uint64, slot, oldPrefix, newPrefix uint8, alias uint64,
 		t datapath.TrackID, dropped bool)
@@ -32,7 +33,7 @@ func (s *Sim) Dump(d Dumper) {
 	}
 	for id, u := range s.upstreams {
 		if u != nil {
-			d.Upstream(datapath.UpstreamID(id), u.Remote, u.Streams, u.PriorityCID, u.next, u.watermark, u.replay[:])
+			d.Upstream(datapath.UpstreamID(id), u.Remote, u.Streams, u.PriorityCID, u.next, u.watermark, u.streams, u.replay[:])
 		}
 	}
 	for k, id := range s.aliases {
@@ -61,6 +62,7 @@ func (s *Sim) Dump(d Dumper) {
 	for a, id := range s.addresses {
 		d.Address(a, id)
 	}
+	d.Rests(s.rest.streams, s.rest.sent)
 	for k, v := range s.streams {
 		d.Stream(k.upstream, k.stream, v.track, v.group, v.priority, v.aliasLen)
 	}

@@ -126,10 +126,9 @@ func (s *cpu) drop(key sentKey, to sentStream, started bool, rec *datapath.Recor
 	to.dropped = true
 	s.step()
 	if !started {
-		if len(s.sent) >= int(s.limits.ClientStreams) {
+		if !s.newSent(key, to) {
 			return datapath.ReasonClientStreams
 		}
-		s.sent[key] = to
 		rec.Opened = true
 		return r
 	}
@@ -172,10 +171,9 @@ func (s *cpu) openFor(space *datapath.Space, key sentKey, to *sentStream) datapa
 		return r
 	}
 	s.step()
-	if len(s.sent) >= int(s.limits.ClientStreams) {
+	to.slot, to.stream = rules.PoolEntry(word)
+	if !s.newSent(key, *to) {
 		return datapath.ReasonClientStreams
 	}
-	to.slot, to.stream = rules.PoolEntry(word)
-	s.sent[key] = *to
 	return datapath.Forwarded
 }

@@ -215,11 +215,10 @@ func (s *cpu) decide(f *rules.Frame, in *inFrame) datapath.Reason {
 		in.stream = v
 		return s.wanted(v.track)
 	}
-	if len(s.streams) >= int(s.limits.Streams) {
+	if !s.newStream(key, in.stream) {
 		u.watermark = rules.Watermark(u.watermark, f.Stream)
 		return datapath.ReasonStreamsFull
 	}
-	s.streams[key] = in.stream
 	in.opening = true
 	return r
 }

@@ -129,7 +129,7 @@ func (s *Sim) setUpstream(id datapath.UpstreamID, u *datapath.Upstream) error {
 		return fmt.Errorf("connection IDs: %w", datapath.ErrFull)
 	}
 	if old != nil {
-		set.next, set.watermark, set.replay = old.next, old.watermark, old.replay
+		set.next, set.watermark, set.replay, set.streams = old.next, old.watermark, old.replay, old.streams
 		for _, cid := range old.CIDs {
 			key, _ := rules.SplitCID(cid)
 			delete(s.cids, key)
@@ -346,11 +346,11 @@ func (s *Sim) Evict(keys []datapath.StreamKey) error {
 		case uint32(k.Upstream) >= s.limits.Upstreams:
 			errs = append(errs, fmt.Errorf("evict a stream of upstream %d: %w", k.Upstream, datapath.ErrOutOfRange))
 		case k.Client == datapath.NoClient:
-			delete(s.streams, streamKey{k.Upstream, k.Stream})
+			s.deleteStream(streamKey{k.Upstream, k.Stream})
 		case uint32(k.Client) >= s.limits.Clients:
 			errs = append(errs, fmt.Errorf("evict a stream of client %d: %w", k.Client, datapath.ErrOutOfRange))
 		case s.spaces[k.Client] != nil:
-			delete(s.sent, sentKey{k.Client, s.spaces[k.Client].Generation(), k.Upstream, k.Stream})
+			s.deleteSent(sentKey{k.Client, s.spaces[k.Client].Generation(), k.Upstream, k.Stream})
 		}
 	}
 	return errors.Join(errs...)

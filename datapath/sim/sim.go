@@ -72,6 +72,7 @@ type Sim struct {
 	spaces    []*datapath.Space
 	streams   map[streamKey]stream
 	sent      map[sentKey]sentStream
+	rest      struct{ streams, sent uint64 } // entries beyond the owners' parts, see datapath.Share
 	ring      ring
 	counters  datapath.Counters
 	edges     []*conn

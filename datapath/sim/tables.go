@@ -35,6 +35,7 @@ type upstream struct {
 	keys      *wire.Keys // nil with CipherNull
 	next      uint64
 	watermark uint64
+	streams   uint64 // entries
 	replay    [datapath.ReplaySlots]uint64
 }
 
@@ -84,6 +85,39 @@ func (s *Sim) raise(k streamKey) {
 	}
 }
 
+// newStream makes the entry of a stream, if its upstream is still there and may have another one.
+func (s *Sim) newStream(k streamKey, v stream) bool {
+	u := s.upstreams[k.upstream]
+	if u == nil || !s.limits.StreamShare().Take(&u.streams, &s.rest.streams) {
+		return false
+	}
+	s.streams[k] = v
+	return true
+}
+
+func (s *Sim) deleteStream(k streamKey) {
+	if _, ok := s.streams[k]; ok {
+		delete(s.streams, k)
+		s.limits.StreamShare().Give(&s.upstreams[k.upstream].streams, &s.rest.streams)
+	}
+}
+
+// newSent makes the entry of a client's stream, if the client is still there and may have another one.
+func (s *Sim) newSent(k sentKey, v sentStream) bool {
+	if k.generation != s.spaces[k.client].Generation() || !s.limits.ClientStreamShare().Take(s.spaces[k.client].Word(datapath.WordStreams), &s.rest.sent) {
+		return false
+	}
+	s.sent[k] = v
+	return true
+}
+
+func (s *Sim) deleteSent(k sentKey) {
+	if _, ok := s.sent[k]; ok {
+		delete(s.sent, k)
+		s.limits.ClientStreamShare().Give(s.spaces[k.client].Word(datapath.WordStreams), &s.rest.sent)
+	}
+}
+
 func (s *Sim) removeUpstream(id datapath.UpstreamID) {
 	u := s.upstreams[id]
 	if u == nil {
@@ -100,12 +134,12 @@ func (s *Sim) removeUpstream(id datapath.UpstreamID) {
 	}
 	for k := range s.streams {
 		if k.upstream == id {
-			delete(s.streams, k)
+			s.deleteStream(k)
 		}
 	}
 	for k := range s.sent {
 		if k.upstream == id {
-			delete(s.sent, k)
+			s.deleteSent(k)
 		}
 	}
 	s.upstreams[id] = nil
@@ -123,13 +157,13 @@ func (s *Sim) removeTrack(id datapath.TrackID) {
 	}
 	for k, v := range s.streams {
 		if v.track == id {
-			delete(s.streams, k)
+			s.deleteStream(k)
 			s.raise(k)
 		}
 	}
 	for k, v := range s.sent {
 		if v.track == id {
-			delete(s.sent, k)
+			s.deleteSent(k)
 		}
 	}
 	delete(s.aliases, aliasKey{t.Upstream, t.Alias})
@@ -148,7 +182,7 @@ func (s *Sim) removeClient(id datapath.ClientID) {
 	}
 	for k := range s.sent {
 		if k.client == id {
-			delete(s.sent, k)
+			s.deleteSent(k)
 		}
 	}
 	s.forgetAddress(id, c.Remote)
@@ -172,7 +206,7 @@ func (s *Sim) removeSubscription(k subKey) {
 	}
 	for sk, v := range s.sent {
 		if sk.client == k.client && v.track == k.track {
-			delete(s.sent, sk)
+			s.deleteSent(sk)
 		}
 	}
 }

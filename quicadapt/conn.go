@@ -90,6 +90,7 @@ type conn struct {
 	joined      bool
 	clientID    datapath.ClientID
 	isUpstream  bool
+	publishes   bool // is to be an upstream: its datagrams are received with their names
 	upstreamID  datapath.UpstreamID
 	memory      *streamMemory // of an upstream
 	lastOpened  uint64        // streams that quic-go opened

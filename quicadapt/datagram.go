@@ -47,8 +47,8 @@ func (q *datagramQueue) put(data []byte, number, index uint64) {
 
 func (q *datagramQueue) close() { q.once.Do(func() { close(q.end) }) }
 
-// ReceiveUpstreamDatagram returns the next datagram of a connection for which Upstream was called. quic-go's own
-// ReceiveDatagram has them too, without their names.
+// ReceiveUpstreamDatagram returns the next datagram of a connection for which Upstream was called, and may have been refused by the datapath.
+// quic-go's own ReceiveDatagram has them too, without their names.
 func (c *Conn) ReceiveUpstreamDatagram(ctx context.Context) (Datagram, error) {
 	select {
 	case d := <-c.c.received.ch:

@@ -177,7 +177,7 @@ func (c *conn) filterIn(payload []byte, number uint64, spare int, now int64, dra
 			c.b.learnPeerCID(c, f.V[0], f.Data)
 		case f.Type == wire.FrameRetireConnectionID:
 			c.retired(f.V[0])
-		case f.IsDatagram() && c.isUpstream:
+		case f.IsDatagram() && c.publishes:
 			if index == 0 {
 				fresh = c.freshDatagrams(number)
 			}

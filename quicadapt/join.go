@@ -129,6 +129,7 @@ func (c *conn) makeUpstream() (datapath.UpstreamID, error) {
 		c.mu.Unlock()
 		return 0, ErrNotReady
 	}
+	c.publishes = true
 	desc := c.describeUpstream()
 	c.mu.Unlock()
 	id, err := reserveID(b, b.ups, c)

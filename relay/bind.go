@@ -1,39 +1,78 @@
 package relay
 
-import "github.com/fastrelay/fastrelay/datapath"
+import (
+	"fmt"
 
-// bind makes the track known to the datapath. What cannot be bound goes the slow path.
-func (t *track) bind() {
-	r := t.relay
-	if !t.publisher.bound {
-		return
+	"github.com/fastrelay/fastrelay/datapath"
+)
+
+// bindUpstream makes the peer known to the datapath as a publisher, if it is not yet.
+func (p *peer) bindUpstream() error {
+	p.upstreamMu.Lock()
+	defer p.upstreamMu.Unlock()
+	if p.known.Load() {
+		return nil
 	}
-	up := t.publisher.upstream
+	up, err := p.fast.Upstream()
+	if err != nil {
+		if !p.refused {
+			p.relay.counts.add("upstream_not_bound", 1)
+			p.log.Warn("publisher not bound to the datapath", "error", err)
+		}
+		p.refused = true
+		return err
+	}
+	p.upstream = up
+	p.known.Store(true)
+	return nil
+}
+
+// bind makes the track known to the datapath. What cannot be bound goes the slow path; it returns true if the datapath is to be asked again.
+func (t *track) bind() (again bool) {
+	if !t.publisher.named {
+		return false
+	}
+	if err := t.publisher.bindUpstream(); err != nil {
+		return !forGood(err)
+	}
+	err := t.enter()
+	if err == nil {
+		return false
+	}
+	if !t.refused {
+		t.relay.counts.add("track_not_bound", 1)
+		t.log.Warn("track not bound to the datapath", "error", err)
+	}
+	t.refused = true
+	return !forGood(err)
+}
+
+// enter gives the track an ID, and the datapath the track.
+func (t *track) enter() error {
+	r, up := t.relay, t.publisher.upstream
 	r.mu.Lock()
 	id, ok := r.trackIDs.take()
 	r.mu.Unlock()
 	if !ok {
-		r.counts.add("track_not_bound", 1)
-		t.log.Warn("datapath has no room for the track", "limit", r.trackIDs.limit)
-		return
+		return fmt.Errorf("%w: it has %d tracks", datapath.ErrFull, r.trackIDs.limit)
 	}
 	err := r.cfg.Datapath.SetTrack(datapath.TrackID(id), &datapath.Track{
 		Upstream: up, Alias: t.sub.Alias, Draft: uint8(t.publisher.draft), DefaultPriority: t.sub.DefaultPriority,
 	})
 	if err != nil {
-		r.counts.add("track_not_bound", 1)
-		t.log.Warn("track not bound to the datapath", "error", err)
 		r.mu.Lock()
 		r.trackIDs.give(id)
 		r.mu.Unlock()
-		return
+		return err
 	}
-	t.id, t.upstream, t.bound = datapath.TrackID(id), up, true
+	t.id, t.upstream = datapath.TrackID(id), up
+	t.bound.Store(true)
+	return nil
 }
 
 // unbind takes the track out of the datapath, with its subscriptions.
 func (t *track) unbind() {
-	if !t.bound {
+	if !t.bound.Load() {
 		return
 	}
 	t.binding.Lock()
@@ -54,7 +93,7 @@ func (t *track) unbind() {
 // bindSubscriber enters a subscription into the datapath, or changes it. s is in t.subs already, so that every stream
 // which the datapath opens for it finds it there.
 func (t *track) bindSubscriber(s *subscriber) {
-	if !t.bound || s.peer.fast == nil || s.peer.draft != t.publisher.draft {
+	if !t.bound.Load() || s.peer.fast == nil || s.peer.draft != t.publisher.draft {
 		return
 	}
 	t.binding.Lock()

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -15,18 +16,18 @@ import (
 // datagramQueue is how many datagrams wait for one peer. quic-go blocks when it has 32.
 const datagramQueue = 128
 
+// receiveDatagram returns the next datagram of a publisher that the datapath never serves.
+func (p *peer) receiveDatagram(ctx context.Context) (d quicadapt.Datagram, err error) {
+	p.unnamed++
+	d.PacketNumber = p.unnamed // which no other one has either
+	d.Data, err = p.conn.ReceiveDatagram(ctx)
+	return d, err
+}
+
 // readDatagrams forwards the datagrams of a publisher until its session ends.
-func (p *peer) readDatagrams() {
-	ctx := p.conn.Context()
-	for n := uint64(0); ; n++ {
-		var d quicadapt.Datagram
-		var err error
-		if p.bound {
-			d, err = p.fast.ReceiveUpstreamDatagram(ctx)
-		} else {
-			d.PacketNumber = n // which no other one has either
-			d.Data, err = p.conn.ReceiveDatagram(ctx)
-		}
+func (p *peer) readDatagrams(receive func(context.Context) (quicadapt.Datagram, error)) {
+	for {
+		d, err := receive(p.conn.Context())
 		if err != nil {
 			return
 		}

@@ -221,6 +221,7 @@ func TestFallingBack(t *testing.T) {
 		fail        func(*fallback)
 		reason      string
 		never       bool // there is no fast path from the start
+		first       bool // it fails from the start
 		notMidway   bool // the stream in progress stays with the datapath
 		always      bool // the failure does not end
 		leaves      bool // the first subscriber leaves before
@@ -236,14 +237,9 @@ func TestFallingBack(t *testing.T) {
 				return errors.New("it fails")
 			})
 		}, reason: "client_not_bound", notMidway: true, comes: true},
-		{name: "subscriptions are full", fail: func(f *fallback) {
-			f.fail(func(method string) error {
-				if method == "SetSubscription" {
-					return datapath.ErrFull
-				}
-				return nil
-			})
-		}, reason: "subscription_not_bound", notMidway: true, comes: true},
+		{name: "subscriptions are full", fail: refuse("SetSubscription", datapath.ErrFull), reason: "subscription_not_bound", notMidway: true, comes: true},
+		{name: "publishers are full", first: true, fail: refuse("SetUpstream", datapath.ErrFull), reason: "upstream_not_bound", notMidway: true, comes: true},
+		{name: "tracks are full", first: true, fail: refuse("SetTrack", datapath.ErrFull), reason: "track_not_bound", notMidway: true, comes: true},
 		{name: "stream table is full", limits: datapath.Limits{Streams: 1}, reason: "streams_full", notMidway: true},
 		{name: "client streams are full", limits: datapath.Limits{ClientStreams: 1}, reason: "client_streams", notMidway: true},
 		// There is room for one record, which the packets take for the subscriber that comes, at the place before the other's.
@@ -252,13 +248,13 @@ func TestFallingBack(t *testing.T) {
 		{name: "ID pool is empty", qc: small, reason: "pool_empty", notMidway: true},
 		{name: "more frames than are walked", fail: func(f *fallback) { f.wire.with(func() { f.wire.pad = 70 }) }, reason: "too_many_frames", comes: true},
 		{name: "drafts differ", draft: wire.Draft14, reason: "draft_mismatch", never: true},
-		{name: "cipher of the publisher", fail: refuseCipher("SetUpstream"), reason: "upstream_not_bound", never: true},
-		{name: "cipher of the subscriber", fail: refuseCipher("SetClient"), reason: "client_not_bound", never: true},
+		{name: "cipher of the publisher", fail: refuse("SetUpstream", datapath.ErrCipher), reason: "upstream_not_bound", never: true},
+		{name: "cipher of the subscriber", fail: refuse("SetClient", datapath.ErrCipher), reason: "client_not_bound", never: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inFallback(t, c.limits, func(f *fallback) {
 				t := f.t
-				if c.never && c.fail != nil {
+				if (c.never || c.first) && c.fail != nil {
 					c.fail(f)
 				}
 				if c.draft == 0 {
@@ -272,7 +268,7 @@ func TestFallingBack(t *testing.T) {
 				}
 				one, endOne := f.group(1)
 				one(0)
-				if before := f.fast(); !c.never && before == 0 {
+				if before := f.fast(); !c.never && !c.first && before == 0 {
 					t.Fatal("the fast path does not work before it fails")
 				}
 				b := f.relay.Stats().Boundary
@@ -332,11 +328,12 @@ func TestFallingBack(t *testing.T) {
 	}
 }
 
-func refuseCipher(call string) func(*fallback) {
+// refuse has a call of the datapath fail with an error.
+func refuse(call string, err error) func(*fallback) {
 	return func(f *fallback) {
 		f.fail(func(method string) error {
 			if method == call {
-				return datapath.ErrCipher
+				return err
 			}
 			return nil
 		})

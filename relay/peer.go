@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/internal/moq"
 	"github.com/fastrelay/fastrelay/internal/wire"
+	"github.com/fastrelay/fastrelay/quicadapt"
 	"github.com/quic-go/quic-go"
 )
 
@@ -29,10 +31,14 @@ type peer struct {
 	isUpstream bool // the relay that we ask; set before the session starts
 
 	reading    atomic.Int32 // streams of bound tracks that are being read
-	publishing sync.Once    // then bound and upstream are set, and datagrams are read
-	bound      bool         // to the datapath, as a publisher
+	publishing sync.Once    // then named is set, and datagrams are read
+	named      bool         // it is or may become known to the datapath, and its datagrams come with their names
+	upstreamMu sync.Mutex   // serialises bindUpstream
+	refused    bool         // by the datapath, as a publisher; guarded by upstreamMu
 	upstream   datapath.UpstreamID
-	known      atomic.Bool // to the datapath: bound and upstream can be read
+	known      atomic.Bool  // to the datapath, as a publisher: upstream can be read
+	highest    atomic.Int64 // ID of the last stream that was accepted
+	unnamed    uint64       // datagrams that receiveDatagram has returned
 
 	mu        sync.Mutex
 	aliases   map[uint64]*track // tracks that this peer publishes and that are subscribed to
@@ -142,6 +148,7 @@ func (p *peer) acceptStreams() {
 		if err != nil {
 			return
 		}
+		p.highest.Store(int64(rs.StreamID()))
 		if !p.relay.spawn(func() { p.readStream(rs) }) {
 			return
 		}
@@ -223,16 +230,15 @@ func (p *peer) violation(err error) {
 // to come from a publisher.
 func (p *peer) publish() {
 	p.publishing.Do(func() {
+		receive := p.receiveDatagram
 		if p.fast != nil {
-			var err error
-			if p.upstream, err = p.fast.Upstream(); err != nil {
-				p.relay.counts.add("upstream_not_bound", 1)
-				p.log.Warn("publisher not bound to the datapath", "error", err)
-			}
-			p.bound = err == nil
-			p.known.Store(p.bound)
+			err := p.bindUpstream()
+			p.named = err == nil || !forGood(err) && !errors.Is(err, quicadapt.ErrNotReady)
 		}
-		p.relay.spawn(p.readDatagrams)
+		if p.named {
+			receive = p.fast.ReceiveUpstreamDatagram
+		}
+		p.relay.spawn(func() { p.readDatagrams(receive) })
 	})
 }
 

@@ -16,6 +16,52 @@ func forGood(err error) bool {
 	return errors.Is(err, datapath.ErrCipher) || errors.Is(err, datapath.ErrClosed)
 }
 
+// awaitEnd waits until the track is to end. The datapath is asked again for a track that it has refused, and takes part from the next
+// stream on.
+func (t *track) awaitEnd(refused bool) {
+	var again <-chan time.Time
+	if refused {
+		ticker := time.NewTicker(bindAfter)
+		defer ticker.Stop()
+		again = ticker.C
+	}
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.sub.Done():
+			return
+		case <-again:
+		}
+		if t.bind() {
+			continue
+		}
+		again = nil
+		if t.bound.Load() {
+			t.bindSubscribers()
+		}
+	}
+}
+
+// bindSubscribers enters the subscriptions of a track into the datapath that has become known to it while it is published. The streams that have
+// begun are the slow path's: the datapath did not know what they were, and must not take a retransmission for the start of one. Those that are
+// accepted after the highest here find the track bound, and are settled like any other.
+func (t *track) bindSubscribers() {
+	if id := t.publisher.highest.Load(); id > 0 { // the first is 2 or 3
+		t.publisher.settle(uint64(id), true)
+	}
+	t.mu.Lock()
+	subs := slices.Clone(t.subs)
+	t.mu.Unlock()
+	for _, s := range subs {
+		select {
+		case <-s.accepted:
+			t.bindSubscriber(s)
+		default: // it is bound when it has been accepted
+		}
+	}
+}
+
 // refuse counts a subscription, or a change of one, that the datapath has refused, once however often it does, and asks again in a while.
 // What the datapath does not open meanwhile is the slow path's. It needs t.binding.
 func (t *track) refuse(s *subscriber, reason string, err error) {

@@ -27,8 +27,8 @@ type chunk struct {
 	next *chunk
 }
 
-// key names a stream among those of all publishers.
-func (st *stream) key() uint64 { return uint64(st.track.upstream)<<48 ^ st.id }
+// key names a stream among those of all tracks.
+func (st *stream) key() uint64 { return st.track.number<<48 ^ st.id }
 
 // cursor is a place in a stream.
 type cursor struct {
@@ -52,6 +52,7 @@ type stream struct {
 
 	base      uint64    // offset of the last chunk in the stream
 	lastAt    time.Time // when the last object began
+	counted   bool      // in publisher.reading
 	firstHeld cached
 	held      *cached // the last object, which is in the cache or was; nil before the first one
 	uncharged int     // bytes of chunks that no held object is charged for

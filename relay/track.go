@@ -46,10 +46,11 @@ type track struct {
 	code   uint64
 	reason string
 
-	// The track in the datapath; bound before ready is closed, until over is.
-	bound    bool
+	// The track in the datapath, once bound is set, until over is closed.
+	bound    atomic.Bool
 	id       datapath.TrackID
 	upstream datapath.UpstreamID
+	refused  bool       // by the datapath; of run alone
 	binding  sync.Mutex // serialises changes of subscriptions in the datapath; taken before mu
 
 	mu      sync.Mutex
@@ -122,11 +123,12 @@ func (t *track) run() {
 		t.content, t.largest = true, *l
 	}
 	t.openCache()
-	t.bind()
+	refused := t.bind()
 	t.publisher.addAlias(t.sub.Alias, t)
 	t.publisher.answered()
 	close(t.ready)
-	t.log.Info("track started", "bound", t.bound)
+	t.log.Info("track started", "bound", t.bound.Load())
+	t.awaitEnd(refused)
 
 	select {
 	case <-t.ctx.Done():
@@ -235,7 +237,8 @@ func (t *track) signal() {
 // begin enters a stream that has come, and gives every subscriber that wants it a sender. It returns false if the track
 // has ended.
 func (t *track) begin(st *stream) bool {
-	if t.bound {
+	bound := t.bound.Load()
+	if bound {
 		t.decide(st)
 	}
 	t.mu.Lock()
@@ -259,7 +262,7 @@ func (t *track) begin(st *stream) bool {
 		}
 	}
 	cancelFast(st.unwanted)
-	if t.bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
+	if st.counted = bound; bound && int(t.publisher.reading.Add(1)) > t.relay.cfg.MaxFastStreams {
 		t.relay.counts.add("too_many_fast_streams", 1)
 		t.publisher.settle(st.id, true) // its senders finish it
 	}
@@ -292,8 +295,10 @@ func (t *track) end(st *stream) {
 	delete(t.streams, st)
 	t.signal()
 	t.mu.Unlock()
-	if t.bound {
+	if st.counted {
 		t.publisher.reading.Add(-1)
+	}
+	if t.bound.Load() {
 		t.publisher.evictLater(t.upstream, st.id)
 	}
 }

@@ -31,7 +31,7 @@ func (p *peer) passReset(id, code uint64) bool {
 	p.mu.Lock()
 	tracks := slices.Collect(maps.Values(p.aliases))
 	p.mu.Unlock()
-	return slices.ContainsFunc(tracks, func(t *track) bool { return t.bound && t.passReset(id, code) })
+	return slices.ContainsFunc(tracks, func(t *track) bool { return t.bound.Load() && t.passReset(id, code) })
 }
 
 func (t *track) passReset(id, code uint64) bool {

@@ -57,7 +57,7 @@ func (l *Live) Policy(v *View) datapath.Policy {
 		c := &classes[i]
 		b := datapath.Band{UpTo: c.Importance}
 		if v.Timeout == 0 {
-			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
+			b.MaxAge = liveLimit
 		}
 		least = max(min(least, o.depth(c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
@@ -157,9 +157,9 @@ func (o *outlook) layer(c *Class, b *datapath.Band) float64 {
 	if share >= 1 {
 		return o.full / 2
 	}
-	// Of one that does not fit the beginning does.
+	// Of one that does not fit the beginning does: it is given up when it has fallen behind by what may wait.
 	if part := time.Duration(share * float64(c.Period)); part > liveReopen {
-		b.MaxAge = part
+		b.MaxAge = o.limit
 		return o.full / 2
 	}
 	return 0

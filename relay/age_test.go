@@ -50,7 +50,7 @@ func TestAgeIsOfObjects(t *testing.T) {
 				w.subscribe(s, moq.SubscribeOptions{DeliveryTimeout: c.timeout})
 				alias := (<-pub.asks).alias
 				sleep(t, 1)
-				ended := make(chan error, 1)
+				ended := make(chan error, 10)
 				go func() {
 					for {
 						rs, err := s.AcceptDataStream(w.context())
@@ -77,7 +77,11 @@ func TestAgeIsOfObjects(t *testing.T) {
 					early = true
 				default:
 					must(t, out.Close())
-					end = <-ended
+					select {
+					case end = <-ended:
+					case <-time.After(time.Minute):
+						t.Fatal("the stream does not end")
+					}
 				}
 				var reset *quic.StreamError
 				switch late := errors.As(end, &reset) && reset.ErrorCode == 2; {

@@ -29,6 +29,7 @@ type content struct {
 	Style     template.CSS
 	Seeds     int
 	Runs      int
+	Traces    bool     // there are files that rows link to
 	Names     []string // of the rows of every section
 	Overview  []overview
 	Scenarios []string
@@ -68,7 +69,7 @@ type row struct {
 	*study.Row
 	Name       string
 	Color      int
-	Pcap, Qlog string
+	Pcap, Qlog string // if there are traces
 	Audio      study.Estimate
 	Key        study.Estimate
 	Reference  study.Estimate
@@ -85,7 +86,7 @@ type queue struct {
 // HTML returns the report of a study.
 func HTML(r *study.Results) ([]byte, error) {
 	rows := r.Rows()
-	c := content{Style: template.CSS(styleCSS), Seeds: r.Plan.Seeds, Runs: len(r.Runs), Favourite: r.Plan.Favourite}
+	c := content{Style: template.CSS(styleCSS), Seeds: r.Plan.Seeds, Runs: len(r.Runs), Traces: r.Plan.Traces != study.TracesNone, Favourite: r.Plan.Favourite}
 	for _, s := range r.Plan.Scenarios {
 		c.Scenarios = append(c.Scenarios, s.Name)
 		c.Sections = append(c.Sections, newSection(r, s, rows))
@@ -137,10 +138,8 @@ func newRow(r *study.Results, x *study.Row) row {
 	if len(r.Plan.Congestions) > 1 {
 		y.Name += " · " + x.Congestion
 	}
-	if r.Plan.Traces != study.TracesNone {
-		base := filepath.ToSlash(study.Base(x.Scenario, x.Congestion, x.Heuristic, 1))
-		y.Pcap, y.Qlog = base+".pcap", base+".qlog"
-	}
+	base := study.Base(x.Scenario, x.Congestion, x.Heuristic, 1)
+	y.Pcap, y.Qlog = base+".pcap", base+".qlog"
 	d := &x.Decodable
 	y.Audio, y.Key, y.Reference, y.Rest = d[run.Audio], d[run.Key], d[run.Reference], d[run.NonReference]
 	return y

@@ -170,7 +170,9 @@ func explainDial(ctx context.Context, addr net.Addr, err error) error {
 		return fmt.Errorf("relay %v cannot be reached: is it running? (%w)", addr, err)
 	case errors.Is(err, errDialTimeout), errors.Is(err, context.DeadlineExceeded), errors.As(err, &idle), errors.As(err, &handshake), errors.As(err, &reset):
 		return fmt.Errorf("no answer from the relay at %v: is it running there, and with the same --cipher? (%w)", addr, ErrUnreachable)
-	case errors.As(err, &authority), errors.Is(err, ErrFingerprint):
+	case errors.Is(err, ErrFingerprint):
+		return fmt.Errorf("the relay at %v has a certificate with another fingerprint; it prints its own when it starts", addr)
+	case errors.As(err, &authority):
 		return fmt.Errorf("the certificate of the relay at %v is not trusted: give it with --ca FILE (fastrelay relay --write-cert FILE writes it)", addr)
 	case errors.As(err, &hostname):
 		return fmt.Errorf("the certificate of the relay at %v is for another address: %w", addr, err)

@@ -33,7 +33,7 @@ type demoCmd struct {
 	Congestion  string        `default:"scream" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum} (default: ${default})."`
 	Loss        float64       `default:"0" help:"Share of packets to lose at random between relay and subscribers, in each direction: 0 to 0.5 (default: ${default})."`
 	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
-	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
+	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms, and at least ten packets. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
 	Heuristic   string        `placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: live with --rate, and otherwise nothing is dropped."`
 	Record      string        `placeholder:"FILE" help:"Write the policies and records of the first run to a file, for fastrelay replay."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`

@@ -34,7 +34,7 @@ are those of the relay; docs/study.md says what is modelled, how to write a scen
 
   fastrelay study --scenario half-rate --heuristic all
 
-A study that was interrupted goes on where it was, and what is there with the same configuration is not run again.`
+A study that was interrupted goes on where it was. What the same build of this program has left there with the same configuration is not run again.`
 }
 
 func (c *studyCmd) Validate() error {
@@ -120,7 +120,11 @@ func printStudy(a *app, r *study.Results) error {
 			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tstanding\tlink used\tcontrol<2RTT\t\n", row.Scenario)
 			last = row.Scenario
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f ± %.2f\t", row.Heuristic, row.Congestion, row.DecodableFPS.Mean, row.DecodableFPS.CI)
+		fmt.Fprintf(w, "%s\t%s\t%.2f", row.Heuristic, row.Congestion, row.DecodableFPS.Mean)
+		if row.Seeds > 1 { // one seed has no interval
+			fmt.Fprintf(w, " ± %.2f", row.DecodableFPS.CI)
+		}
+		fmt.Fprint(w, "\t")
 		for _, e := range row.Decodable {
 			fmt.Fprintf(w, "%.1f %%\t", 100*e.Mean)
 		}

@@ -145,9 +145,6 @@ func (c *Conn) Cipher() string {
 	return tls.CipherSuiteName(c.quic.ConnectionState().TLS.CipherSuite)
 }
 
-// LocalAddr returns the socket's address.
-func (c *Conn) LocalAddr() net.Addr { return c.quic.LocalAddr() }
-
 // Close ends the connection without an error, and closes the socket.
 func (c *Conn) Close() error {
 	return errors.Join(c.quic.CloseWithError(moq.CodeNoError, ""), c.close())

@@ -50,7 +50,7 @@ type overviewCell struct {
 	Value string
 	Ratio string // to tail drop, "" without
 	Best  bool
-	Below bool    // significantly less than tail drop
+	Below bool    // less than tail drop
 	Share float64 // of the best, for the bar
 }
 
@@ -110,8 +110,8 @@ func HTML(r *study.Results) ([]byte, error) {
 // visible is the least rate of frames that is not shown as 0.
 const visible = 0.05
 
-// Baseline is the heuristic that others are compared with.
-const Baseline = "none"
+// baseline is the heuristic that others are compared with.
+const baseline = "none"
 
 func newSection(r *study.Results, s *scenario.Scenario, rows []*study.Row) section {
 	x := section{Scenario: s, Facts: facts(s)}
@@ -148,7 +148,7 @@ func newRow(r *study.Results, x *study.Row) row {
 // color returns the color of a heuristic: 0 and 1 are the baselines', the others follow.
 func color(names []string, name string) int {
 	switch name {
-	case Baseline:
+	case baseline:
 		return 0
 	case "random":
 		return 1
@@ -158,7 +158,7 @@ func color(names []string, name string) int {
 		if n == name {
 			break
 		}
-		if n != Baseline && n != "random" {
+		if n != baseline && n != "random" {
 			i++
 		}
 	}
@@ -174,7 +174,7 @@ func (s *section) cell(i int) overviewCell {
 	best := 0.0
 	for _, y := range s.Rows {
 		best = max(best, y.DecodableFPS.Mean)
-		if y.Heuristic != Baseline || y.Congestion != x.Congestion || x.Heuristic == Baseline {
+		if y.Heuristic != baseline || y.Congestion != x.Congestion || x.Heuristic == baseline {
 			continue
 		}
 		c.Below = x.DecodableFPS.Mean < y.DecodableFPS.Mean

@@ -36,7 +36,7 @@ type DialConfig struct {
 	PriorityCID bool
 	// PacketConn is the socket, which the connection owns from then on; default: a UDP socket on any free port.
 	PacketConn net.PacketConn
-	// Timeout bounds the handshake and the setup; default DefaultTimeout.
+	// Timeout bounds the handshake, and after it the setup of the session; default DefaultTimeout.
 	Timeout time.Duration
 }
 
@@ -46,6 +46,7 @@ type Conn struct {
 	moq   moq.QUIC
 	draft wire.Draft
 	null  bool
+	setup time.Duration // bounds the setup of a session
 
 	adapted *quicadapt.Conn // the same; nil without a packet boundary
 	close   func() error    // of what is below the connection
@@ -85,7 +86,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	}
 	tc := cfg.TLS.Clone()
 	tc.NextProtos = []string{cfg.Draft.ALPN()}
-	c := &Conn{draft: cfg.Draft, null: cfg.Null}
+	c := &Conn{draft: cfg.Draft, null: cfg.Null, setup: cfg.Timeout}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errDialTimeout)
 	defer cancel()
 	var err error
@@ -143,6 +144,17 @@ func (c *Conn) Cipher() string {
 		return "null"
 	}
 	return tls.CipherSuiteName(c.quic.ConnectionState().TLS.CipherSuite)
+}
+
+// connect starts a session.
+func (c *Conn) connect(ctx context.Context, h moq.Handlers) (*moq.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.setup)
+	defer cancel()
+	s, err := moq.Connect(ctx, c.moq, h)
+	if err != nil {
+		return nil, sessionError(c, "set up the session; do both ends use the same --cipher?", err)
+	}
+	return s, nil
 }
 
 // Close ends the connection without an error, and closes the socket.

@@ -53,6 +53,7 @@ func openBackend(name, cipher string, pc *net.UDPConn, interfaces []string) (*ba
 	}
 	switch b.name {
 	case datapathNone:
+		b.interfaces = nil
 		return b, nil
 	case datapathSim:
 		s := sim.New(sim.Config{})

@@ -17,11 +17,19 @@ func (*checkCmd) Help() string {
 take. It changes nothing, and succeeds in either case.`
 }
 
+// checkItem is an ebpf.Item, in the manner of other JSON.
+type checkItem struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Advice string `json:"advice"`
+}
+
 // checkReport is what check --json prints.
 type checkReport struct {
 	Version  string      `json:"version"`
 	System   string      `json:"system"`
-	Kernel   ebpf.Report `json:"kernel"`
+	Kernel   []checkItem `json:"kernel"`
 	EBPF     bool        `json:"ebpf"` // can be used, with --cipher=null
 	EBPFWhy  string      `json:"ebpf_why,omitempty"`
 	Demo     string      `json:"demo"` // datapath that demo takes
@@ -32,7 +40,10 @@ type checkReport struct {
 func (*checkCmd) Run(_ context.Context, a *app) error {
 	probe := ebpf.Probe()
 	r := checkReport{
-		Version: version(), System: runtime.GOOS + "/" + runtime.GOARCH, Kernel: probe, EBPF: true, Programs: []string{},
+		Version: version(), System: runtime.GOOS + "/" + runtime.GOARCH, EBPF: true, Kernel: []checkItem{}, Programs: []string{},
+	}
+	for _, i := range probe {
+		r.Kernel = append(r.Kernel, checkItem(i))
 	}
 	if err := ableEBPF(cipherNull); err != nil {
 		r.EBPF, r.EBPFWhy = false, oneLine(err)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/endpoint"
@@ -33,10 +35,21 @@ type dialer struct {
 	keylog io.Closer
 }
 
-func (f *clientFlags) dialer(a *app) (*dialer, error) {
+// Validate is that of publish and subscribe, too.
+func (f *clientFlags) Validate() error {
 	if f.Timeout <= 0 {
-		return nil, fmt.Errorf("--timeout must be more than 0, not %v", f.Timeout)
+		return fmt.Errorf("--timeout must be more than 0, not %v", f.Timeout)
 	}
+	if _, _, err := net.SplitHostPort(f.Relay); err != nil {
+		return fmt.Errorf("--relay %s: give a host and a port, as in 127.0.0.1:4433", f.Relay)
+	}
+	if slices.Contains(strings.Split(f.Namespace, "/"), "") {
+		return fmt.Errorf("--namespace %q has an empty part: give names with slashes between them, as in live/camera", f.Namespace)
+	}
+	return nil
+}
+
+func (f *clientFlags) dialer(a *app) (*dialer, error) {
 	addr, err := net.ResolveUDPAddr("udp", f.Relay)
 	if err != nil {
 		return nil, fmt.Errorf("--relay %s: %w", f.Relay, err)

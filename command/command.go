@@ -74,9 +74,7 @@ func Main(args []string, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.UsageOnError(),
-		kong.Vars{
-			"version": version(), "maxhops": strconv.Itoa(netlab.MaxHops), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
-		},
+		kongVars(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),
 	)
@@ -109,6 +107,13 @@ func Main(args []string, out, errOut io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// kongVars are what help texts name.
+func kongVars() kong.Vars {
+	return kong.Vars{
+		"version": version(), "maxhops": strconv.Itoa(netlab.MaxHops), "congestion": strings.Join(congestion.Names(), ","), "heuristics": strings.Join(heuristic.Names(), ", "),
+	}
 }
 
 // errReported is a failure that the command has told of.

@@ -33,7 +33,7 @@ type demoCmd struct {
 	Congestion  string        `default:"scream" enum:"${congestion}" help:"What controls how much the datapath may send to a subscriber: ${enum} (default: ${default})."`
 	Loss        float64       `default:"0" help:"Share of packets to lose at random between relay and subscribers, in each direction: 0 to 0.5 (default: ${default})."`
 	Delay       time.Duration `default:"0s" help:"Delay to add between relay and subscribers, one way: up to 1s. Not available with ebpf (default: ${default})."`
-	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
+	Rate        bitRate       `placeholder:"RATE" help:"Bottleneck between relay and subscribers, which all share, as in 2Mbit; its queue holds 200 ms, and at least ten packets. The second run is then with --heuristic=none, instead of without the fast path. Default: none."`
 	Heuristic   string        `placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: live with --rate, and otherwise nothing is dropped."`
 	Record      string        `placeholder:"FILE" help:"Write the policies and records of the first run to a file, for fastrelay replay."`
 	Out         string        `default:"out" placeholder:"DIR" help:"Directory for the received files and the plot (default: ${default})."`
@@ -45,7 +45,7 @@ func (*demoCmd) Help() string {
 	return `Plays a clip from a publisher through a relay to subscribers, in real time, once with the fast path and again without. It
 checks that every object arrives unchanged, measures how long the relay takes, and writes the received files and a plot.
 
-  fastrelay demo                      in this process, by simulation of the kernel's part
+  fastrelay demo --datapath=sim       in this process, by simulation of the kernel's part: what demo does without root
   sudo fastrelay demo -n 20           in the kernel, in network namespaces of its own
 
   fastrelay demo --loss 0.02 --delay 10ms --datapath=sim
@@ -55,7 +55,7 @@ checks that every object arrives unchanged, measures how long the relay takes, a
 
 With --hops each relay subscribes at the one before it. --rate, --loss, --delay and --heuristic are of the last one and its subscribers.
 
---rate limits what reaches the subscribers. What is dropped then is no failure if the relay says why; the report has what became of the
+--rate limits what reaches the subscribers; the second run is then tail drop, with the datapath too. What is dropped is no failure if the relay says why; the report has what became of the
 frames of each priority, and how many of those that arrived can be decoded.
 
 --loss loses packets in both directions between relay and subscribers, at the far end of the link, in every run. With ebpf that
@@ -81,13 +81,11 @@ func (c *demoCmd) Validate() error {
 	if c.Delay < 0 || c.Delay > time.Second {
 		return fmt.Errorf("--delay must be 0 to 1s, not %v", c.Delay)
 	}
-	if c.Heuristic != "" {
-		if _, err := heuristic.New(c.Heuristic); err != nil {
-			return fmt.Errorf("--heuristic: %w", err)
-		}
+	if err := checkHeuristic(c.Heuristic); err != nil {
+		return err
 	}
-	if c.Datapath == datapathNone && (c.Rate > 0 || c.Heuristic != "") {
-		return errors.New("--rate and --heuristic need a datapath, which --datapath=none is not: use sim or ebpf")
+	if c.Datapath == datapathNone && (c.Rate > 0 || c.Heuristic != "" || c.Record != "") {
+		return errors.New("--rate, --heuristic and --record need a datapath, which --datapath=none is not: use sim or ebpf")
 	}
 	if c.Delay > 0 && c.Datapath == datapathEBPF {
 		return errors.New("--delay is not available with --datapath=ebpf: use --datapath=sim")
@@ -192,8 +190,11 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		Loss: c.Loss, PathDelay: c.Delay.Microseconds(), Rate: uint64(c.Rate), Heuristic: c.Heuristic,
 		DelayFrom: "socket", SlowModes: map[string]delay.Distribution{},
 	}
-	a.say("datapath %s, cipher %s, draft %d, %s, %s; clip of %v, %d objects", name, cipher, c.Draft, relays(c.Hops), subscribers(c.Subscribers),
-		clip.Duration.Round(time.Millisecond), d.objects)
+	length := "clip of " + clip.Duration.Round(time.Millisecond).String()
+	if c.Duration > 0 && c.Duration < clip.Duration {
+		length = fmt.Sprintf("first %v of a %s", c.Duration, length)
+	}
+	a.say("datapath %s, cipher %s, draft %d, %s, %s; %s, %d objects", name, cipher, c.Draft, relays(c.Hops), subscribers(c.Subscribers), length, d.objects)
 	if why != "" {
 		a.say("%s", why)
 	}
@@ -308,5 +309,5 @@ func (c *demoCmd) draft() wire.Draft { return wire.Draft(c.Draft) }
 
 // file returns the name of the file that a subscriber writes in a run.
 func (c *demoCmd) file(m mode, i int) string {
-	return filepath.Join(c.Out, fmt.Sprintf("received-%s-%d.mp4", m.name, i))
+	return numbered(filepath.Join(c.Out, "received-"+m.name+".mp4"), i, c.Subscribers)
 }

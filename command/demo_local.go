@@ -40,17 +40,13 @@ func (d *demo) localRelay(m mode, hop int, cert tls.Certificate, upstream *relay
 	if r.backend, err = openBackend(m.datapath, m.cipher, pc, nil); err != nil {
 		return nil, errors.Join(err, closeUDP(pc))
 	}
-	makes, err := heuristicNamed(d.heuristicOf(m, hop))
-	if err != nil {
-		return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
-	}
 	cfg := relay.Config{
-		Heuristic: makes, Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", d.relayName(hop)),
+		Heuristic: heuristicNamed(d.heuristicOf(m, hop)), Conn: r.backend.conn, Datapath: r.backend.dp, Null: m.cipher == cipherNull, Logger: d.app.log.With("party", d.relayName(hop)),
 		Congestion: d.Congestion, Upstream: upstream,
 		TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 	}
 	if d.recorded(m, hop) {
-		if r.recording, err = record(&cfg, d.Record); err != nil {
+		if r.recording, err = record(&cfg, d.Record, r.backend.why); err != nil {
 			return nil, errors.Join(err, r.backend.Close(), closeUDP(pc))
 		}
 	}

@@ -3,7 +3,9 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/fastrelay/fastrelay/internal/endpoint"
@@ -29,6 +31,16 @@ func (*publishCmd) Help() string {
 With --json it prints what it published: every object with its hash.`
 }
 
+func (c *publishCmd) Validate() error {
+	if err := c.clientFlags.Validate(); err != nil {
+		return err
+	}
+	if c.StartDelay < 0 || c.Duration < 0 {
+		return errors.New("--start-delay and --duration must not be negative")
+	}
+	return nil
+}
+
 // openClip reads a clip and sets its layout.
 func openClip(file, layout string) (*media.Clip, error) {
 	var clip *media.Clip
@@ -37,6 +49,9 @@ func openClip(file, layout string) (*media.Clip, error) {
 		clip, err = media.Sample()
 	} else {
 		clip, err = media.Open(file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; give an MP4 file, or sample for the clip that comes with fastrelay", err)
 	}
 	if err != nil {
 		return nil, err

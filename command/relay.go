@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/fastrelay/fastrelay/datapath"
 	"github.com/fastrelay/fastrelay/heuristic"
 	"github.com/fastrelay/fastrelay/internal/endpoint"
 	"github.com/fastrelay/fastrelay/relay"
@@ -31,8 +33,8 @@ type relayCmd struct {
 	PacketSize    int           `placeholder:"BYTES" help:"Size of packets to a peer before path MTU discovery has found more, 1200 to 1452, where all paths are known to carry it. Default: 1280."`
 	CacheSize     int           `default:"64" placeholder:"MIB" help:"Memory for objects that are held to answer FETCH, in MiB; 0: none are held (default: ${default})."`
 	CacheAge      time.Duration `default:"30s" placeholder:"DURATION" help:"How long an object is held at most (default: ${default})."`
-	Heuristic     string        `default:"" placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Default: nothing is dropped; what a path cannot carry waits."`
-	Record        string        `placeholder:"FILE" help:"Write policies and the datapath's records to a file, for fastrelay replay."`
+	Heuristic     string        `default:"" placeholder:"NAME" help:"What to drop when a subscriber's path cannot carry everything: ${heuristics}. Needs a datapath. Default: nothing is dropped; what a path cannot carry waits."`
+	Record        string        `placeholder:"FILE" help:"Write policies and the datapath's records to a file, for fastrelay replay. Needs a datapath."`
 	StatsInterval time.Duration `placeholder:"DURATION" help:"Print counters that often. Default: at the end alone."`
 }
 
@@ -64,6 +66,31 @@ type relayEvent struct {
 	Why         string       `json:"why,omitempty"`         // the datapath was chosen
 	Stats       *relay.Stats `json:"stats,omitempty"`
 }
+
+func (c *relayCmd) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("--listen %s: give a host and a port, as in 127.0.0.1:4433", c.Listen)
+	}
+	if c.PacketSize != 0 && (c.PacketSize < 1200 || c.PacketSize > datapath.MaxPacketSize) { // RFC 9000, section 14
+		return fmt.Errorf("--packet-size must be 1200 to %d, not %d", datapath.MaxPacketSize, c.PacketSize)
+	}
+	if c.CacheSize < 0 || c.CacheSize > maxCacheSize {
+		return fmt.Errorf("--cache-size must be 0 to %d, not %d", maxCacheSize, c.CacheSize)
+	}
+	if c.CacheAge <= 0 {
+		return fmt.Errorf("--cache-age must be more than 0, not %v", c.CacheAge)
+	}
+	if c.StatsInterval < 0 {
+		return fmt.Errorf("--stats-interval must not be negative, and is %v", c.StatsInterval)
+	}
+	if len(c.Interface) > 0 && (c.Datapath == datapathSim || c.Datapath == datapathNone) {
+		return fmt.Errorf("--interface is for --datapath=ebpf, not %s", c.Datapath)
+	}
+	return checkHeuristic(c.Heuristic)
+}
+
+// maxCacheSize is in MiB, and more than machines have.
+const maxCacheSize = 1 << 20
 
 func (c *relayCmd) Run(ctx context.Context, a *app) (err error) {
 	pc, err := listenUDP(c.Listen)
@@ -106,8 +133,8 @@ func (c *relayCmd) Run(ctx context.Context, a *app) (err error) {
 type runningRelay struct {
 	relay     *relay.Relay
 	backend   *backend
-	keylog    interface{ Close() error }
-	recording interface{ Close() error }
+	keylog    io.Closer
+	recording io.Closer
 	socket    *net.UDPConn
 	listening relayEvent
 }
@@ -123,30 +150,42 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 		}
 	}
 	r = &runningRelay{socket: pc}
+	var opened []io.Closer
+	defer func() {
+		if err != nil {
+			for _, c := range opened {
+				err = errors.Join(err, c.Close())
+			}
+		}
+	}()
 	tc := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
 	if r.keylog, err = keylog(tc, c.Keylog); err != nil {
 		return nil, err
 	}
+	opened = append(opened, r.keylog)
 	warnNull(a, c.Cipher)
 	if r.backend, err = openBackend(c.Datapath, c.Cipher, pc, c.Interface); err != nil {
-		return nil, errors.Join(err, r.keylog.Close())
+		return nil, err
 	}
+	opened = append(opened, r.backend)
 	cfg := relay.Config{Conn: r.backend.conn, TLS: tc, Datapath: r.backend.dp, Null: c.Cipher == cipherNull, PriorityCID: c.PriorityCID,
 		Congestion: c.Congestion, PacketSize: c.PacketSize, Logger: a.log, CacheBytes: int64(c.CacheSize) << 20, CacheAge: c.CacheAge}
-	if c.CacheSize <= 0 {
+	if c.CacheSize == 0 {
 		cfg.CacheBytes = -1
 	}
-	if cfg.Heuristic, err = heuristicNamed(c.Heuristic); err != nil {
-		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+	if c.Heuristic != "" && cfg.Datapath == nil {
+		return nil, needsDatapath("--heuristic", r.backend.why)
 	}
-	if r.recording, err = record(&cfg, c.Record); err != nil {
-		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
-	}
+	cfg.Heuristic = heuristicNamed(c.Heuristic)
 	if cfg.Upstream, err = c.upstream(); err != nil {
-		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+		return nil, err
 	}
+	if r.recording, err = record(&cfg, c.Record, r.backend.why); err != nil {
+		return nil, err
+	}
+	opened = append(opened, r.recording)
 	if r.relay, err = relay.New(cfg); err != nil {
-		return nil, errors.Join(err, r.backend.Close(), r.keylog.Close())
+		return nil, err
 	}
 	r.listening = relayEvent{
 		Event: "listening", Address: pc.LocalAddr().String(), Datapath: r.backend.name, Cipher: c.Cipher,
@@ -155,18 +194,34 @@ func (c *relayCmd) start(a *app, pc *net.UDPConn) (r *runningRelay, err error) {
 	return r, nil
 }
 
-// heuristicNamed returns what makes heuristics of a name, nil for no name.
-func heuristicNamed(name string) (func() heuristic.Heuristic, error) {
+// checkHeuristic says what there is, if it is not this one.
+func checkHeuristic(name string) error {
 	if name == "" {
-		return nil, nil
+		return nil
 	}
 	if _, err := heuristic.New(name); err != nil {
-		return nil, fmt.Errorf("--heuristic: %w", err)
+		return fmt.Errorf("--heuristic: %w", err)
+	}
+	return nil
+}
+
+// heuristicNamed returns what makes heuristics of a name that was checked, nil for no name.
+func heuristicNamed(name string) func() heuristic.Heuristic {
+	if name == "" {
+		return nil
 	}
 	return func() heuristic.Heuristic {
-		h, _ := heuristic.New(name) // it was there just now
+		h, _ := heuristic.New(name) // names stay
 		return h
-	}, nil
+	}
+}
+
+// needsDatapath is what to do about a flag that does nothing without a datapath; why says why there is none, if that was not asked for.
+func needsDatapath(flag, why string) error {
+	if why != "" {
+		return fmt.Errorf("%s needs a datapath, and there is none (%s): use --datapath=sim", flag, why)
+	}
+	return fmt.Errorf("%s needs a datapath: use --datapath=sim or ebpf", flag)
 }
 
 // certificate reads the certificate, or makes one for the socket's addresses.
@@ -239,7 +294,7 @@ func (a *app) describe(e relayEvent) {
 func listenUDP(addr string) (*net.UDPConn, error) {
 	ua, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", addr, err)
+		return nil, fmt.Errorf("--listen %s: %w; give a host and a port, as in 127.0.0.1:4433", addr, err)
 	}
 	network := "udp"
 	if ua.IP.To4() != nil {

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,7 @@ import (
 )
 
 type replayCmd struct {
-	File string `arg:"" type:"existingfile" help:"File that relay or demo wrote with --record."`
+	File string `arg:"" help:"File that relay or demo wrote with --record."`
 }
 
 // Help is shown by --help.
@@ -29,7 +28,7 @@ time and the plan that the datapath had. It fails if one differs.
 func (c *replayCmd) Run(_ context.Context, a *app) (err error) {
 	f, err := os.Open(c.File)
 	if err != nil {
-		return err
+		return fmt.Errorf("the recording cannot be read: %w; give a file that relay or demo wrote with --record", err)
 	}
 	defer closing(f, &err)
 	r, err := replay.Run(f)
@@ -49,19 +48,25 @@ func (c *replayCmd) Run(_ context.Context, a *app) (err error) {
 			fmt.Fprintln(a.out, e)
 		}
 	}
+	if r.Cut {
+		a.say("the recording breaks off in its last line, which was left out; all before it was replayed")
+	}
+	if r.Decisions == 0 {
+		a.say("no policy decided anything in it: record with --heuristic, or demo with --rate")
+	}
 	if r.Differ > 0 {
 		return fmt.Errorf("%d of %d decisions differ from the simulator's", r.Differ, r.Decisions)
 	}
 	return nil
 }
 
-// record has policies and records written to a file; an empty name is none.
-func record(cfg *relay.Config, name string) (io.Closer, error) {
+// record has policies and records written to a file; an empty name is none. why says why there is no datapath, if that was not asked for.
+func record(cfg *relay.Config, name, why string) (io.Closer, error) {
 	if name == "" {
 		return nopCloser{}, nil
 	}
 	if cfg.Datapath == nil {
-		return nil, errors.New("--record needs a datapath: use sim or ebpf")
+		return nil, needsDatapath("--record", why)
 	}
 	f, err := os.Create(name)
 	if err != nil {

@@ -17,10 +17,10 @@ import (
 )
 
 type studyCmd struct {
-	List       bool     `help:"List the scenarios and heuristics, and end."`
+	List       bool     `help:"List the scenarios, heuristics and congestion controls, and end."`
 	Scenario   []string `placeholder:"NAME|FILE" help:"Scenarios to run: shipped ones by name, others by a file that ends in .toml. Default: all shipped."`
 	Heuristic  []string `default:"all" placeholder:"NAME" help:"Heuristics to compare, or all (default: ${default}). none and random are always among them."`
-	Congestion []string `placeholder:"NAME" help:"Congestion controls. Default: scream, and for the table of queues cubic too."`
+	Congestion []string `placeholder:"NAME" help:"Congestion controls, of ${congestion}. Default: scream, and for the table of queues cubic too."`
 	Seeds      int      `default:"5" help:"Runs of each, with other random numbers (default: ${default})."`
 	Out        string   `default:"out/study" placeholder:"DIR" help:"Directory for the results (default: ${default})."`
 	Jobs       int      `help:"Runs at once. Default: as many as there are processors."`
@@ -34,14 +34,32 @@ are those of the relay; docs/study.md says what is modelled, how to write a scen
 
   fastrelay study --scenario half-rate --heuristic all
 
-A study that was interrupted goes on where it was, and what is there with the same configuration is not run again.`
+A study that was interrupted goes on where it was. What the same build of this program has left there with the same configuration is not run again.`
+}
+
+func (c *studyCmd) Validate() error {
+	if c.Seeds < 1 || c.Seeds > study.MaxSeeds {
+		return fmt.Errorf("--seeds must be 1 to %d, not %d", study.MaxSeeds, c.Seeds)
+	}
+	if c.Jobs < 0 || c.Jobs > study.MaxJobs {
+		return fmt.Errorf("--jobs must be 0 to %d, not %d", study.MaxJobs, c.Jobs)
+	}
+	for _, cc := range c.Congestion {
+		if _, err := congestion.ByName(cc); err != nil {
+			return fmt.Errorf("--congestion: %w", err)
+		}
+	}
+	if _, err := chooseHeuristics(c.Heuristic); err != nil {
+		return fmt.Errorf("--heuristic: %w", err)
+	}
+	return nil
 }
 
 func (c *studyCmd) Run(ctx context.Context, a *app) error {
 	if c.List {
 		return c.list(a)
 	}
-	p := &study.Plan{Congestions: c.Congestion, Favourite: heuristic.Default, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
+	p := &study.Plan{Congestions: unique(c.Congestion), Favourite: heuristic.Default, Seeds: c.Seeds, Out: c.Out, Jobs: c.Jobs, Traces: c.Traces}
 	if len(p.Congestions) == 0 {
 		p.Congestions, p.Beside = []string{congestion.Live}, []string{"cubic"}
 	}
@@ -54,11 +72,6 @@ func (c *studyCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		p.Scenarios = append(p.Scenarios, s)
-	}
-	for _, cc := range p.Congestions {
-		if _, err := congestion.ByName(cc); err != nil {
-			return err
-		}
 	}
 	var err error
 	if p.Heuristics, err = chooseHeuristics(c.Heuristic); err != nil {
@@ -107,7 +120,11 @@ func printStudy(a *app, r *study.Results) error {
 			fmt.Fprintf(w, "%s\t\tfps decodable\taudio\tkey\treference\tnon-ref.\tdelay p95\tstalls\twasted\tqueue p95\tstanding\tlink used\tcontrol<2RTT\t\n", row.Scenario)
 			last = row.Scenario
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f ± %.2f\t", row.Heuristic, row.Congestion, row.DecodableFPS.Mean, row.DecodableFPS.CI)
+		fmt.Fprintf(w, "%s\t%s\t%.2f", row.Heuristic, row.Congestion, row.DecodableFPS.Mean)
+		if row.Seeds > 1 { // one seed has no interval
+			fmt.Fprintf(w, " ± %.2f", row.DecodableFPS.CI)
+		}
+		fmt.Fprint(w, "\t")
 		for _, e := range row.Decodable {
 			fmt.Fprintf(w, "%.1f %%\t", 100*e.Mean)
 		}
@@ -115,6 +132,16 @@ func printStudy(a *app, r *study.Results) error {
 			row.QueueP95.Mean, row.StandingP95.Mean, 100*row.Utilisation.Mean, 100*row.Control.Mean)
 	}
 	return w.Flush()
+}
+
+// unique leaves out what was there before.
+func unique(names []string) (out []string) {
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // baselines are in every table.

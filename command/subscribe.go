@@ -37,6 +37,12 @@ prints what each subscriber received: every object with its hash.`
 }
 
 func (c *subscribeCmd) Validate() error {
+	if err := c.clientFlags.Validate(); err != nil {
+		return err
+	}
+	if c.Duration < 0 {
+		return fmt.Errorf("--duration must not be negative, and is %v", c.Duration)
+	}
 	if c.Count < 1 || c.Count > 1000 {
 		return fmt.Errorf("--count must be 1 to 1000, not %d", c.Count)
 	}

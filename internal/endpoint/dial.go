@@ -36,7 +36,7 @@ type DialConfig struct {
 	PriorityCID bool
 	// PacketConn is the socket, which the connection owns from then on; default: a UDP socket on any free port.
 	PacketConn net.PacketConn
-	// Timeout bounds the handshake and the setup; default DefaultTimeout.
+	// Timeout bounds the handshake, and after it the setup of the session; default DefaultTimeout.
 	Timeout time.Duration
 }
 
@@ -46,6 +46,7 @@ type Conn struct {
 	moq   moq.QUIC
 	draft wire.Draft
 	null  bool
+	setup time.Duration // bounds the setup of a session
 
 	adapted *quicadapt.Conn // the same; nil without a packet boundary
 	close   func() error    // of what is below the connection
@@ -85,7 +86,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	}
 	tc := cfg.TLS.Clone()
 	tc.NextProtos = []string{cfg.Draft.ALPN()}
-	c := &Conn{draft: cfg.Draft, null: cfg.Null}
+	c := &Conn{draft: cfg.Draft, null: cfg.Null, setup: cfg.Timeout}
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errDialTimeout)
 	defer cancel()
 	var err error
@@ -145,8 +146,16 @@ func (c *Conn) Cipher() string {
 	return tls.CipherSuiteName(c.quic.ConnectionState().TLS.CipherSuite)
 }
 
-// LocalAddr returns the socket's address.
-func (c *Conn) LocalAddr() net.Addr { return c.quic.LocalAddr() }
+// connect starts a session.
+func (c *Conn) connect(ctx context.Context, h moq.Handlers) (*moq.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.setup)
+	defer cancel()
+	s, err := moq.Connect(ctx, c.moq, h)
+	if err != nil {
+		return nil, sessionError(c, "set up the session; do both ends use the same --cipher?", err)
+	}
+	return s, nil
+}
 
 // Close ends the connection without an error, and closes the socket.
 func (c *Conn) Close() error {
@@ -170,7 +179,9 @@ func explainDial(ctx context.Context, addr net.Addr, err error) error {
 		return fmt.Errorf("relay %v cannot be reached: is it running? (%w)", addr, err)
 	case errors.Is(err, errDialTimeout), errors.Is(err, context.DeadlineExceeded), errors.As(err, &idle), errors.As(err, &handshake), errors.As(err, &reset):
 		return fmt.Errorf("no answer from the relay at %v: is it running there, and with the same --cipher? (%w)", addr, ErrUnreachable)
-	case errors.As(err, &authority), errors.Is(err, ErrFingerprint):
+	case errors.Is(err, ErrFingerprint):
+		return fmt.Errorf("the relay at %v has a certificate with another fingerprint; it prints its own when it starts", addr)
+	case errors.As(err, &authority):
 		return fmt.Errorf("the certificate of the relay at %v is not trusted: give it with --ca FILE (fastrelay relay --write-cert FILE writes it)", addr)
 	case errors.As(err, &hostname):
 		return fmt.Errorf("the certificate of the relay at %v is for another address: %w", addr, err)

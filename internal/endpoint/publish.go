@@ -71,9 +71,9 @@ func Publish(ctx context.Context, conn *Conn, cfg PublishConfig) (*Published, er
 		return nil, errors.New("there is nothing to publish: the clip has no tracks")
 	}
 	p := newPlayer(conn, cfg)
-	s, err := moq.Connect(ctx, conn.moq, moq.Handlers{Subscribe: p.onSubscribe})
+	s, err := conn.connect(ctx, moq.Handlers{Subscribe: p.onSubscribe})
 	if err != nil {
-		return nil, sessionError(conn, "set up the session; do both ends use the same --cipher?", err)
+		return nil, err
 	}
 	namespace := strings.Split(cfg.Namespace, "/")
 	p.namespace = namespace

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -216,6 +217,32 @@ func TestJoinLater(t *testing.T) {
 			if tr.FirstGroup != 2 {
 				t.Errorf("%s starts with group %d, want 2", tr.Track, tr.FirstGroup)
 			}
+		}
+	})
+}
+
+// TestOtherCipher: the handshake comes about, as it is never without protection, and then nobody understands the other. It ends with Timeout.
+func TestOtherCipher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, false, false)
+		s.null = true // the clients alone
+		for _, try := range []func(c *Conn) error{
+			func(c *Conn) error {
+				_, err := Publish(context.Background(), c, PublishConfig{Namespace: "a", Clip: sample(t, media.PerFrame)})
+				return err
+			},
+			func(c *Conn) error {
+				_, err := Subscribe(context.Background(), c, SubscribeConfig{Namespace: "a"})
+				return err
+			},
+		} {
+			start := time.Now()
+			c := s.dial(wire.Draft16)
+			err := try(c)
+			if took := time.Since(start); err == nil || !strings.Contains(err.Error(), "same --cipher") || took > DefaultTimeout+time.Second {
+				t.Errorf("after %v: %v", took, err)
+			}
+			_ = c.Close() // it has failed
 		}
 	})
 }

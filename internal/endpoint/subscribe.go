@@ -69,9 +69,9 @@ func (c SubscribeConfig) withDefaults() SubscribeConfig {
 // close conn. What was received so far is returned with an error too. The end of ctx is no error.
 func Subscribe(ctx context.Context, conn *Conn, cfg SubscribeConfig) (*Received, error) {
 	cfg = cfg.withDefaults()
-	s, err := moq.Connect(ctx, conn.moq, moq.Handlers{})
+	s, err := conn.connect(ctx, moq.Handlers{})
 	if err != nil {
-		return nil, sessionError(conn, "set up the session; do both ends use the same --cipher?", err)
+		return nil, err
 	}
 	sub := newSubscriber(conn, s, cfg)
 	defer sub.stop()

@@ -88,7 +88,7 @@ func (t Trust) TLS(serverName string) (*tls.Config, error) {
 	case t.Fingerprint != "":
 		want, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(t.Fingerprint), ":", ""))
 		if err != nil || len(want) != sha256.Size {
-			return nil, fmt.Errorf("fingerprint %q is not a SHA-256 in hexadecimal", t.Fingerprint)
+			return nil, fmt.Errorf("fingerprint %q is not a SHA-256 in hexadecimal; the relay prints its own", t.Fingerprint)
 		}
 		tc.InsecureSkipVerify = true // the pin replaces the chain
 		tc.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -100,7 +100,7 @@ func (t Trust) TLS(serverName string) (*tls.Config, error) {
 	case t.CA != nil:
 		tc.RootCAs = x509.NewCertPool()
 		if !tc.RootCAs.AppendCertsFromPEM(t.CA) {
-			return nil, errors.New("the CA file holds no PEM certificate")
+			return nil, errors.New("the CA file holds no PEM certificate; fastrelay relay --write-cert FILE writes one")
 		}
 	}
 	return tc, nil

@@ -29,6 +29,9 @@ func Open(path string) (*Clip, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory; give an .mp4 file", filepath.Base(path))
+	}
 	c, err := Read(f)
 	switch {
 	case errors.Is(err, ErrNotMP4):

@@ -66,26 +66,29 @@ func (w *Writer) Close() error {
 }
 
 // Read calls f for each event, which is valid during the call. Errors name the line. A last line that is not whole, as of a writer that was
-// killed, is left out.
-func Read(r io.Reader, f func(*Event) error) error {
+// killed, is left out, and whole is false.
+func Read(r io.Reader, f func(*Event) error) (whole bool, err error) {
 	lines := bufio.NewReaderSize(r, 1<<16)
 	for n := 1; ; n++ {
 		line, readErr := lines.ReadBytes('\n')
 		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			return fmt.Errorf("line %d: %w", n, readErr)
+			return false, fmt.Errorf("line %d: %w", n, readErr)
+		}
+		if readErr != nil && n == 1 && len(line) > 0 {
+			return false, errors.New("no event of a recording is in it")
 		}
 		if readErr != nil {
-			return nil
+			return len(line) == 0, nil
 		}
 		var e Event
 		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("line %d: not an event of a recording: %w", n, err)
+			return false, fmt.Errorf("line %d: not an event of a recording: %w", n, err)
 		}
 		if (e.Policy == nil) == (e.Record == nil) {
-			return fmt.Errorf("line %d: an event has a policy or a record", n)
+			return false, fmt.Errorf("line %d: an event has a policy or a record", n)
 		}
 		if err := f(&e); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
+			return false, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
 }

@@ -24,6 +24,8 @@ type Report struct {
 	Examples  []string          `json:"examples"` // of those that differ, at most 10
 	// Unknown are decisions by a policy that the recording does not have.
 	Unknown int `json:"unknown"`
+	// Cut: the last line is not whole and was left out.
+	Cut bool `json:"cut"`
 }
 
 const maxExamples = 10
@@ -38,13 +40,15 @@ const (
 func Run(r io.ReadSeeker) (*Report, error) {
 	p := &player{clients: make(map[clientKey]*client), report: Report{Dropped: map[string]uint64{}, Examples: []string{}}}
 	// Policies first: the first records by a policy may be written before it is.
-	if err := Read(r, p.policy); err != nil {
+	whole, err := Read(r, p.policy)
+	if err != nil {
 		return nil, err
 	}
+	p.report.Cut = !whole
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	if err := Read(r, p.record); err != nil {
+	if _, err := Read(r, p.record); err != nil {
 		return nil, err
 	}
 	return &p.report, nil

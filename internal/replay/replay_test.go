@@ -116,14 +116,18 @@ func TestReadErrors(t *testing.T) {
 		{"", ""},
 		{policy, ""},
 		{policy + `{"record":{"Fra`, ""}, // the writer was killed
+		{`{"policy":{"cli`, "no event of a recording is in it"},
 		{policy + "nonsense\n", "line 2: not an event"},
 		{policy + "{}\n", "line 2: an event has a policy or a record"},
 		{`{"policy":{"policy":{"Bands":[{"UpTo":1}]}}}` + "\n", "line 1: policy's last band"},
 		{policy + `{"record":{"Policy":1,"Frames":[{"UpstreamStream":2,"Length":3,"Opened":true}]}}` + "\n", "line 2: frame of 3 bytes cannot"},
 	} {
-		_, err := Run(strings.NewReader(tc.text))
+		r, err := Run(strings.NewReader(tc.text))
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q: %v, want %q", tc.text, err, tc.want)
+		}
+		if cut := !strings.HasSuffix("\n"+tc.text, "\n"); err == nil && r.Cut != cut {
+			t.Errorf("%q: cut is %v", tc.text, r.Cut)
 		}
 	}
 }

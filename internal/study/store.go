@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -95,6 +96,10 @@ func (s *store) run(j *job) (result *run.Result, reused bool, err error) {
 		}
 	}
 	if j.traced {
+		// Traces that an interrupt leaves half are not to be taken for those of a result that was there without.
+		if err := os.Remove(base + ".json"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, err
+		}
 		result, err = traced(c, base)
 	} else {
 		result, err = run.Run(c)

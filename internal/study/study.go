@@ -159,18 +159,21 @@ feed:
 	return r, nil
 }
 
-// maxJobs is more than any machine has processors for.
-const maxJobs = 1024
+// Bounds of a plan. MaxJobs is more than any machine has processors for.
+const (
+	MaxSeeds = 10000
+	MaxJobs  = 1024
+)
 
 // Check says what of a plan is not possible.
 func (p *Plan) Check() error {
 	switch {
 	case len(p.Scenarios) == 0 || len(p.Heuristics) == 0 || len(p.Congestions) == 0:
 		return fmt.Errorf("a study needs a scenario, a heuristic and a congestion control")
-	case p.Seeds < 1 || p.Seeds > 10000:
-		return fmt.Errorf("seeds must be 1 to 10000, not %d", p.Seeds)
-	case p.Jobs < 0 || p.Jobs > maxJobs:
-		return fmt.Errorf("jobs must be 0 to %d, not %d", maxJobs, p.Jobs)
+	case p.Seeds < 1 || p.Seeds > MaxSeeds:
+		return fmt.Errorf("seeds must be 1 to %d, not %d", MaxSeeds, p.Seeds)
+	case p.Jobs < 0 || p.Jobs > MaxJobs:
+		return fmt.Errorf("jobs must be 0 to %d, not %d", MaxJobs, p.Jobs)
 	case !slices.Contains([]string{TracesFirst, TracesAll, TracesNone}, p.Traces):
 		return fmt.Errorf("traces must be %s, %s or %s, not %q", TracesFirst, TracesAll, TracesNone, p.Traces)
 	}

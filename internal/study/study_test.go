@@ -158,6 +158,34 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestHalfTraces: traces that were begun and not finished are written again, also beside a result from a study without traces.
+func TestHalfTraces(t *testing.T) {
+	p := plan(t, t.TempDir())
+	p.Traces = TracesNone
+	conduct(t, p)
+	p.Traces = TracesFirst
+	base := filepath.Join(p.Out, Base("a", "scream", "none", 1))
+	if err := os.Mkdir(base+".qlog", 0o755); err != nil { // where it cannot write, it ends as an interrupt would end it
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), p); err == nil {
+		t.Fatal("a directory was written to")
+	}
+	err := os.Remove(base + ".qlog")
+	for _, ext := range []string{".pcap", ".qlog"} {
+		err = errors.Join(err, os.WriteFile(base+ext, []byte("half"), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	conduct(t, p)
+	for _, ext := range []string{".pcap", ".qlog"} {
+		if b, err := os.ReadFile(base + ext); err != nil || len(b) < 100 {
+			t.Errorf("%s has %d bytes: %v", ext, len(b), err)
+		}
+	}
+}
+
 // TestSummary: means and confidence intervals are those of the runs.
 func TestSummary(t *testing.T) {
 	p := plan(t, t.TempDir())

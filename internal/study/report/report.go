@@ -29,6 +29,7 @@ type content struct {
 	Style     template.CSS
 	Seeds     int
 	Runs      int
+	Traces    bool     // there are files that rows link to
 	Names     []string // of the rows of every section
 	Overview  []overview
 	Scenarios []string
@@ -49,7 +50,7 @@ type overviewCell struct {
 	Value string
 	Ratio string // to tail drop, "" without
 	Best  bool
-	Below bool    // significantly less than tail drop
+	Below bool    // less than tail drop
 	Share float64 // of the best, for the bar
 }
 
@@ -68,7 +69,7 @@ type row struct {
 	*study.Row
 	Name       string
 	Color      int
-	Pcap, Qlog string
+	Pcap, Qlog string // if there are traces
 	Audio      study.Estimate
 	Key        study.Estimate
 	Reference  study.Estimate
@@ -85,7 +86,7 @@ type queue struct {
 // HTML returns the report of a study.
 func HTML(r *study.Results) ([]byte, error) {
 	rows := r.Rows()
-	c := content{Style: template.CSS(styleCSS), Seeds: r.Plan.Seeds, Runs: len(r.Runs), Favourite: r.Plan.Favourite}
+	c := content{Style: template.CSS(styleCSS), Seeds: r.Plan.Seeds, Runs: len(r.Runs), Traces: r.Plan.Traces != study.TracesNone, Favourite: r.Plan.Favourite}
 	for _, s := range r.Plan.Scenarios {
 		c.Scenarios = append(c.Scenarios, s.Name)
 		c.Sections = append(c.Sections, newSection(r, s, rows))
@@ -109,8 +110,8 @@ func HTML(r *study.Results) ([]byte, error) {
 // visible is the least rate of frames that is not shown as 0.
 const visible = 0.05
 
-// Baseline is the heuristic that others are compared with.
-const Baseline = "none"
+// baseline is the heuristic that others are compared with.
+const baseline = "none"
 
 func newSection(r *study.Results, s *scenario.Scenario, rows []*study.Row) section {
 	x := section{Scenario: s, Facts: facts(s)}
@@ -137,10 +138,8 @@ func newRow(r *study.Results, x *study.Row) row {
 	if len(r.Plan.Congestions) > 1 {
 		y.Name += " · " + x.Congestion
 	}
-	if r.Plan.Traces != study.TracesNone {
-		base := filepath.ToSlash(study.Base(x.Scenario, x.Congestion, x.Heuristic, 1))
-		y.Pcap, y.Qlog = base+".pcap", base+".qlog"
-	}
+	base := study.Base(x.Scenario, x.Congestion, x.Heuristic, 1)
+	y.Pcap, y.Qlog = base+".pcap", base+".qlog"
 	d := &x.Decodable
 	y.Audio, y.Key, y.Reference, y.Rest = d[run.Audio], d[run.Key], d[run.Reference], d[run.NonReference]
 	return y
@@ -149,7 +148,7 @@ func newRow(r *study.Results, x *study.Row) row {
 // color returns the color of a heuristic: 0 and 1 are the baselines', the others follow.
 func color(names []string, name string) int {
 	switch name {
-	case Baseline:
+	case baseline:
 		return 0
 	case "random":
 		return 1
@@ -159,7 +158,7 @@ func color(names []string, name string) int {
 		if n == name {
 			break
 		}
-		if n != Baseline && n != "random" {
+		if n != baseline && n != "random" {
 			i++
 		}
 	}
@@ -175,7 +174,7 @@ func (s *section) cell(i int) overviewCell {
 	best := 0.0
 	for _, y := range s.Rows {
 		best = max(best, y.DecodableFPS.Mean)
-		if y.Heuristic != Baseline || y.Congestion != x.Congestion || x.Heuristic == Baseline {
+		if y.Heuristic != baseline || y.Congestion != x.Congestion || x.Heuristic == baseline {
 			continue
 		}
 		c.Below = x.DecodableFPS.Mean < y.DecodableFPS.Mean

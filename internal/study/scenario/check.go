@@ -128,13 +128,21 @@ func (c *check) media() {
 
 func ptr[T any](v T) *T { return &v }
 
+// path returns where a file is that the scenario names.
+func (c *check) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(c.file), name)
+}
+
 func (c *check) clip(layout media.Layout) {
 	m := &c.s.Media
 	var err error
 	if m.File == "sample" {
 		m.Clip, err = media.Sample()
 	} else {
-		m.Clip, err = media.Open(filepath.Join(filepath.Dir(c.file), m.File))
+		m.Clip, err = media.Open(c.path(m.File))
 	}
 	switch {
 	case err != nil:
@@ -272,7 +280,7 @@ const (
 const maxRateFile = 1 << 20
 
 func (c *check) rateFile(i int, t *Trace) {
-	f, err := os.Open(filepath.Join(filepath.Dir(c.file), t.File))
+	f, err := os.Open(c.path(t.File))
 	if err != nil {
 		c.fail(i, "link.trace.file", "%v; allowed is a file with lines of a time and a rate, as \"1.5s 2Mbit\"", err)
 		return

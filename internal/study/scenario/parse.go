@@ -68,8 +68,11 @@ func Parse(file, text string) (*Scenario, error) {
 	return s, nil
 }
 
-// otherType is how the decoder says that a value is of another type.
-var otherType = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)`)
+// otherType and noTable are how the decoder says that a value is of another type.
+var (
+	otherType = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): incompatible types: TOML value has type (\S+); destination has type (\S+)`)
+	noTable   = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): type mismatch for \S+: expected table but found `)
+)
 
 // decodeError says what the decoder found. In tables of an array it names the line of the last one that has the key; the line is
 // that of the first one with such a value.
@@ -77,7 +80,12 @@ func decodeError(file, text string, err error) *Error {
 	e := &Error{File: file, Err: err}
 	var p toml.ParseError
 	if errors.As(err, &p) {
-		e.Line, e.Key, e.Err = p.Position.Line, p.LastKey, errors.New(p.Message)
+		// The decoder's line is the next one where what is missing should have stood at the end of a line; its offset is right.
+		before := text[:min(max(p.Position.Start, 0), len(text))]
+		e.Line, e.Key, e.Err = 1+strings.Count(before, "\n"), p.LastKey, errors.New(p.Message)
+		if key := splitKey(e.Key); !strings.Contains(strings.Split(text, "\n")[e.Line-1], key[len(key)-1]) {
+			e.Key = "" // the last one that was understood, on another line
+		}
 		if quoted, err := strconv.QuotedPrefix(p.Message); err == nil { // an error of unit.go begins with the value
 			e.find(text, func(value string) bool { return strings.HasPrefix(value, quoted) })
 		}
@@ -85,8 +93,16 @@ func decodeError(file, text string, err error) *Error {
 	if m := otherType.FindStringSubmatch(err.Error()); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Key = m[2]
-		e.Err = fmt.Errorf("it is of type %s; allowed is %s", m[3], m[4])
+		if m[3] = strings.TrimSuffix(m[3], "[string]any"); m[3] == "map" && m[4] == "slice" {
+			e.Err = fmt.Errorf("it is a single table; write [[%s]]", e.Key)
+		} else {
+			e.Err = fmt.Errorf("it is of type %s; allowed is %s", m[3], m[4])
+		}
 		e.find(text, func(value string) bool { return typeOf(value) == m[3] })
+	}
+	if m := noTable.FindStringSubmatch(err.Error()); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+		e.Key, e.Err = m[2], errors.New("it is no table")
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -87,7 +88,14 @@ func TestDefaults(t *testing.T) {
 // TestBad: what is not understood or not possible is refused with file, line and key, and what is allowed.
 func TestBad(t *testing.T) {
 	for _, tc := range []struct{ name, old, new, want string }{
-		{"no TOML", `[media]`, `[media`, `my.toml:6: `},
+		{"no TOML", `[media]`, `[media`, `my.toml:5: expected '.' or ']' to end table name`},
+		{"no TOML in a later table", `[[subscribers]]`, `[[subscribers]`, `my.toml:16: expected end of table array name`},
+		{"two values", `count = 3`, `count = 3 4`, `my.toml:18: expected a top-level item to end with a newline`},
+		{"no value", `rate = "2Mbit"`, `rate =`, `my.toml:10: link.rate: expected value but found '\n'`},
+		{"string without an end", `"for tests"`, `"for tests`, `my.toml:2: description: strings cannot contain newlines`},
+		{"comma", `rate = "2Mbit"`, "trace = { kind = \"steps\", steps = [\n{ at = \"0s\" rate = \"1Mbit\" }] }", `my.toml:11: link.trace.steps.at: expected a comma`},
+		{"single table", `[[subscribers]]`, `[subscribers]`, `my.toml:16: subscribers: it is a single table; write [[subscribers]]`},
+		{"value for a table", `[media]` + "\nbitrate", "media = 5\n[medium]\nbitrate", `my.toml:5: media: it is no table`},
 		{"unknown key", `bitrate`, `bit_rate`, `my.toml:6: media.bit_rate: there is no such key; allowed are file, bitrate, streams, fps`},
 		{"unknown key at the top", `description`, `describe`, `my.toml:2: describe: there is no such key; allowed are description, duration`},
 		{"unknown key in a later table", `count = 3`, "count = 3\nnumber = 4", `my.toml:19: subscribers.number: there is no such key; allowed are count, link`},
@@ -188,6 +196,9 @@ func TestRateFile(t *testing.T) {
 	steps, repeat := s.Links[0].RateSteps(time.Minute, 1)
 	if want := []Step{{0, 1e6}, {Duration(2500 * time.Millisecond), 3e5}}; !slices.Equal(steps, want) || repeat != Duration(9*time.Second) {
 		t.Errorf("steps %v, again after %v", steps, repeat)
+	}
+	if _, err := Parse("elsewhere/my.toml", strings.Replace(valid, `rate = "2Mbit"`, fmt.Sprintf(`trace = { kind = "file", file = %q }`, filepath.Join(dir, "rates.txt")), 1)); err != nil {
+		t.Errorf("a file with its whole path: %v", err)
 	}
 	write("rates.txt", "0s 1Mbit\n1s\n")
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), `my.toml:10: link.trace.file: rates.txt:2: "1s"; allowed are lines of a time and a rate`) {

@@ -63,6 +63,9 @@ func openBackend(name, cipher string, pc *net.UDPConn, interfaces []string) (*ba
 	if cipher != cipherNull {
 		return nil, errNeedsNull
 	}
+	if err := ableEBPF(cipher); err != nil {
+		return nil, fmt.Errorf("--datapath=ebpf: %w", err)
+	}
 	if len(b.interfaces) == 0 {
 		var err error
 		if b.interfaces, err = interfacesOf(local.Addr()); err != nil {

@@ -58,7 +58,7 @@ func (*checkCmd) Run(_ context.Context, a *app) error {
 		a.event(r)
 		return nil
 	}
-	fmt.Fprintf(a.out, "%s on %s\n\n%v\n", r.Version, r.System, probe)
+	fmt.Fprintf(a.out, "%s on %s\n\n%v", r.Version, r.System, probe)
 	state := func(name string, ok bool, why string) {
 		mark := a.paint(green, "yes")
 		if !ok {

@@ -91,7 +91,7 @@ type relayRun struct {
 
 // demoRun is one run of the clip.
 type demoRun struct {
-	Mode             string             `json:"mode"` // fast, slow-aead or slow-null
+	Mode             string             `json:"mode"` // fast, slow-aead, slow-null or tail-drop
 	Datapath         string             `json:"datapath"`
 	Cipher           string             `json:"cipher"`
 	ObjectsPublished int                `json:"objects_published"`

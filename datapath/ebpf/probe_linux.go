@@ -83,10 +83,10 @@ func Probe() Report {
 	release, version := kernelVersion()
 	r := Report{{Name: "kernel", OK: version >= kernelFloor, Detail: "Linux " + release, Advice: upgrade}}
 	add := func(name string, err error, detail, advice string) {
-		if errors.Is(err, syscall.EPERM) {
-			advice = privileges
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.EPERM): // not the library's guess, which is of a memory limit
+			detail, advice = "not permitted", privileges
+		case err != nil:
 			detail = err.Error()
 		}
 		r = append(r, Item{Name: name, OK: err == nil, Detail: detail, Advice: advice})

@@ -61,14 +61,6 @@ type Fate struct {
 	Decodable  int         `json:"decodable"`  // of those delivered, those whose needs were delivered too
 }
 
-// Sum returns all of counts by reason.
-func sum(counts *[causes]int) (n int) {
-	for _, x := range counts {
-		n += x
-	}
-	return n
-}
-
 // standingSamples is of how many samples of a queue the least is what stands: those of 100 ms, CoDel's interval (RFC 8289, section 4.3). A burst
 // that drains within it is no standing queue.
 const standingSamples = int(100*int64(time.Millisecond)/sampleEvery) + 1

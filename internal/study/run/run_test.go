@@ -282,3 +282,11 @@ func benchmark(b *testing.B, s *scenario.Scenario) {
 	}
 	b.ReportMetric(seconds/b.Elapsed().Seconds(), "x-real-time")
 }
+
+// sum adds up of counts by reason.
+func sum(counts *[causes]int) (n int) {
+	for _, x := range counts {
+		n += x
+	}
+	return n
+}

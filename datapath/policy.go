@@ -51,8 +51,9 @@ type Band struct {
 	ByGroup bool
 	// Cut has what begins later in the same group of the track be dropped when a stream of this band is: nothing could use it.
 	Cut bool
-	// MaxAge is how long after its first byte came a stream is still worth sending, 0 for as long as the subscriber says.
-	// Userspace resets it then; the datapath does not know of it.
+	// MaxAge is how long an object that comes under this policy is worth sending after its first byte came, 0 for as long as the subscriber says. While the
+	// oldest object of a stream that waits, to be sent for the first time or again, is older, the stream is reset, as by MoQ's delivery
+	// timeout (draft-16, section "DELIVERY TIMEOUT Parameter"); how old the stream is does not count. Userspace does it; the datapath does not know of it.
 	MaxAge time.Duration
 }
 

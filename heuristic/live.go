@@ -27,7 +27,8 @@ const (
 // reference frame that does not fit cuts its group. Frames less important than those go first: the more important takes all of the rate that
 // they may have. Only if a group is short against the subscriber's deadline, and even its reference frames do not all fit, they are
 // sent as long as those are: the end of the group is lost anyway, and they cost little. Key frames and audio have all of the queue and overflow
-// it. What still waits when the next key frame comes, and cannot be in time behind it, is given up.
+// it. What still waits when the next key frame comes, and cannot be in time behind it, is given up, and so is what has waited for as long as the subscriber's deadline, or a second
+// without one: also what was admitted while nothing was known of the path yet.
 //
 // What is what is seen from the streams of a track: key frames are one in a group, reference frames several; audio frames are several of about
 // the same size, and no key frames; a stream that lasts is a layer, of which the most important is sent and others as long as the path carries them. While
@@ -44,9 +45,10 @@ func (l *Live) Policy(v *View) datapath.Policy {
 		timeout := min(v.Timeout, maxQueue)
 		limit = max(min(limit, timeout*9/10-v.SmoothedRTT), timeout/4)
 	}
+	useful := min(or(max(v.Timeout, 0), liveLimit), maxQueue) // not every subscriber says so itself
 	p, ok := l.plan.Plan(v, limit)
 	if !ok || len(v.Classes) == 0 {
-		return datapath.Policy{}
+		return datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: useful}}}
 	}
 	o := outlook{deadline: max(v.Timeout-v.SmoothedRTT, 0), now: v.Now, limit: limit, rate: float64(p.Rate), full: carried(&p, limit), top: true, idle: v.Backlog == 0 && v.InFlight < v.Window/2}
 	var found [2]outlookTrack
@@ -55,10 +57,7 @@ func (l *Live) Policy(v *View) datapath.Policy {
 	p.Bands = make([]datapath.Band, 0, len(classes))
 	for i := range classes {
 		c := &classes[i]
-		b := datapath.Band{UpTo: c.Importance}
-		if v.Timeout == 0 {
-			b.MaxAge = liveLimit + min(max(c.Span, 0), maxQueue)
-		}
+		b := datapath.Band{UpTo: c.Importance, MaxAge: useful}
 		least = max(min(least, o.depth(c, &b)), 0)
 		b.Reserve = uint64(o.full - least)
 		p.Bands = append(p.Bands, b)
@@ -157,9 +156,9 @@ func (o *outlook) layer(c *Class, b *datapath.Band) float64 {
 	if share >= 1 {
 		return o.full / 2
 	}
-	// Of one that does not fit the beginning does.
+	// Of one that does not fit the beginning does: it is given up when it has fallen behind by what may wait.
 	if part := time.Duration(share * float64(c.Period)); part > liveReopen {
-		b.MaxAge = part
+		b.MaxAge = o.limit
 		return o.full / 2
 	}
 	return 0
@@ -181,7 +180,7 @@ func (o *outlook) frames(t *outlookTrack, c *Class, b *datapath.Band) float64 {
 		}
 		// What the next key frame overtakes may be too late behind it, and would be sent in vain.
 		if o.deadline > 0 && left+liveAfter+time.Duration(float64(o.largest)/o.rate*float64(time.Second)) > o.deadline {
-			b.MaxAge = max(left+liveAfter+g.deviation(), Interval)
+			b.MaxAge = min(b.MaxAge, max(left+liveAfter+g.deviation(), Interval))
 		}
 	}
 	if !t.chained {

@@ -140,12 +140,12 @@ func TestLiveAges(t *testing.T) {
 		burst   uint64
 		want    [3]time.Duration
 	}{
-		// Without a deadline of the subscriber's, a second, and as long as the stream lasts.
-		{"none", 0, 100_000, 200_000, [3]time.Duration{time.Second, 1900 * time.Millisecond, 1900 * time.Millisecond}},
+		// Without a deadline of the subscriber's, a second.
+		{"none", 0, 100_000, 200_000, [3]time.Duration{time.Second, time.Second, time.Second}},
 		// Of a deadline the path's own delay is taken off: of 400 ms there are 310 in which to wait.
-		{"400 ms", 400 * time.Millisecond, 100_000, 62_000, [3]time.Duration{}},
-		// Half of the second layer fits, its first half second.
-		{"half of a layer", 400 * time.Millisecond, 200_000, 62_000, [3]time.Duration{0, 0, 500 * time.Millisecond}},
+		{"400 ms", 400 * time.Millisecond, 100_000, 62_000, [3]time.Duration{400 * time.Millisecond, 400 * time.Millisecond, 400 * time.Millisecond}},
+		// Half of the second layer fits: as much of it as waits for no longer than anything may.
+		{"half of a layer", 400 * time.Millisecond, 200_000, 62_000, [3]time.Duration{400 * time.Millisecond, 400 * time.Millisecond, 310 * time.Millisecond}},
 	} {
 		v := video(200_000)
 		layered(v, tc.rate)
@@ -161,11 +161,15 @@ func TestLiveAges(t *testing.T) {
 	}
 }
 
-// TestLiveUnknown: until something is known everything is admitted.
+// TestLiveUnknown: until something is known everything is admitted, and given up when it is of no use any more.
 func TestLiveUnknown(t *testing.T) {
 	for _, v := range []*View{{}, {Rate: 1000}, video(1).with(func(v *View) { v.Rate = 0 })} {
-		if p := (&Live{}).Policy(v); !cmp.Equal(p, datapath.Policy{}) {
-			t.Errorf("%+v: %+v", v, p)
+		for timeout, age := range map[time.Duration]time.Duration{0: time.Second, 300 * time.Millisecond: 300 * time.Millisecond} {
+			v.Timeout = timeout
+			want := datapath.Policy{Bands: []datapath.Band{{UpTo: datapath.MaxImportance, MaxAge: age}}}
+			if p := (&Live{}).Policy(v); !cmp.Equal(p, want) {
+				t.Errorf("%+v: %+v", v, p)
+			}
 		}
 	}
 }
@@ -174,13 +178,13 @@ func TestLiveUnknown(t *testing.T) {
 // it cannot be in time behind it.
 func TestLiveOvertaken(t *testing.T) {
 	for _, tc := range []struct{ phase, deviation, want time.Duration }{
-		{200, 0, 900}, {400, 0, 700}, {600, 0, 0}, {900, 0, 1200}, {400, 50, 800},
+		{200, 0, 900}, {400, 0, 700}, {600, 0, 1000}, {900, 0, 1000}, {400, 50, 800},
 	} {
 		v := video(200_000)
 		v.Now, v.Timeout = 10*time.Second+tc.phase*time.Millisecond, time.Second
 		v.Classes[1].Deviation = tc.deviation * time.Millisecond
 		p := (&Live{}).Policy(v)
-		for i, want := range []time.Duration{0, 0, tc.want, tc.want} {
+		for i, want := range []time.Duration{1000, 1000, tc.want, tc.want} {
 			if got := p.Bands[i].MaxAge; got != want*time.Millisecond {
 				t.Errorf("%d ms after the group began, class %d is given up after %v, want %d ms", tc.phase, i, got, want)
 			}

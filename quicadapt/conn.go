@@ -102,7 +102,7 @@ type conn struct {
 	streams     map[uint64]*FastStream
 	bySource    map[sourceKey]*FastStream
 	need        []*FastStream // most important first
-	expiry      int64         // the earliest deadline of a stream that may not have passed; 0: none
+	expiry      int64         // the earliest deadline of what may wait; 0: none
 	finished    []*FastStream
 	outcomes    []*FastStream // whose ends are to be told
 	unacked     int

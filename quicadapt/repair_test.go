@@ -75,17 +75,22 @@ func TestRepairDelay(t *testing.T) {
 	})
 }
 
-// TestDeadline: a stream that is not delivered when it stops being useful is reset with the caller's code; one that is, is not.
+// TestDeadline: a stream is reset with the caller's code when an object of it, of two, is still to be sent when it stops being useful. What was delivered
+// does not count, nor does how old the stream is.
 func TestDeadline(t *testing.T) {
+	const soon, later = 15 * time.Millisecond, 10 * time.Second
 	for _, tc := range []struct {
-		name  string
-		lost  bool
-		after time.Duration
-		reset bool
+		name   string
+		lost   [2]bool
+		useful [2]time.Duration
+		reset  bool
 	}{
-		{"delivered in time", false, 100 * time.Millisecond, false},
-		{"lost, and repaired in time", true, 10 * time.Second, false},
-		{"lost, and late", true, 15 * time.Millisecond, true},
+		{"delivered in time", [2]bool{}, [2]time.Duration{100 * time.Millisecond, 100 * time.Millisecond}, false},
+		{"lost, and repaired in time", [2]bool{false, true}, [2]time.Duration{later, later}, false},
+		{"lost, and late", [2]bool{false, true}, [2]time.Duration{soon, soon}, true},
+		{"the first lost, and late", [2]bool{true, false}, [2]time.Duration{soon, later}, true},
+		{"the second lost, the first would be late", [2]bool{false, true}, [2]time.Duration{soon, later}, false},
+		{"the second without a deadline", [2]bool{false, true}, [2]time.Duration{soon, 0}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -93,17 +98,21 @@ func TestDeadline(t *testing.T) {
 				p := newPair(t, ctx, false, 0, config())
 				var id uint64
 				data := pattern(2000, 1)
-				if err := p.dp.forward(p.id, 0, 2, &id, data[:1000], 0, false); err != nil {
-					t.Fatal(err)
-				}
-				p.dp.lose = func() bool { return tc.lost }
-				if err := p.dp.forward(p.id, 0, 2, &id, data[1000:], 1000, true); err != nil {
-					t.Fatal(err)
+				for i := range 2 {
+					p.dp.lose = func() bool { return tc.lost[i] }
+					if err := p.dp.forward(p.id, 0, 2, &id, data[1000*i:1000*(i+1)], 1000*uint64(i), i == 1); err != nil {
+						t.Fatal(err)
+					}
 				}
 				p.dp.Drain(func(r *datapath.Record) { quicadapt.OnRecord(p.server, r) })
 				fast := p.server.FastStream(0, 2)
-				fast.SetDeadline(time.Now().Add(tc.after), 9)
-				fast.Write(data)
+				fast.Write(data[:10])
+				for i, useful := range tc.useful {
+					if useful > 0 {
+						fast.SetDeadline(uint64(1000*(i+1))-10, time.Now().Add(useful), 9)
+					}
+				}
+				fast.Write(data[10:])
 				fast.Close()
 				s, err := p.client.AcceptUniStream(ctx)
 				if err != nil {

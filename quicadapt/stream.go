@@ -58,8 +58,8 @@ type FastStream struct {
 	urgent   bool   // there before those that have lost nothing
 	done     bool
 	lost     []lostSpan      // lost and not sent again yet
-	deadline int64           // when it stops being useful; 0: never
-	late     uint64          // the code of the reset when it is not delivered by then
+	due      []due           // of objects that have deadlines and are not all acknowledged
+	late     uint64          // the code of the reset when one of them waits for longer
 	dropped  datapath.Reason // by the policy; Forwarded: it was not
 	unborn   bool            // dropped at its first byte: the client knows nothing of it
 	onEnd    func(Outcome)
@@ -69,6 +69,12 @@ type FastStream struct {
 type lostSpan struct {
 	span
 	sent int64
+}
+
+// due is until when bytes up to an offset, from those of the one before it on, are of use.
+type due struct {
+	end uint64
+	at  int64
 }
 
 // maxLostSpans bounds what is remembered for statistics.
@@ -157,15 +163,19 @@ func (s *FastStream) resetLocked(code uint64) {
 	s.schedule()
 }
 
-// schedule puts the stream in its place in the queue of those that have something to send. A stream that is past its deadline is reset instead. The caller holds c.mu.
+// schedule puts the stream in its place in the queue of those that have something to send. A stream of which an object waits that is past its deadline
+// is reset instead. The caller holds c.mu.
 func (s *FastStream) schedule() {
+	c := s.c
+	if at := s.dueAt(); at > 0 {
+		if at <= c.b.now() {
+			s.resetLocked(s.late) // comes back here
+			return
+		}
+		c.expireBy(at)
+	}
 	urgent := len(s.lost) > 0
 	if s.queued && s.urgent == urgent || s.done || !s.needs() {
-		return
-	}
-	c := s.c
-	if !s.reset && s.deadline > 0 && s.deadline <= c.b.now() {
-		s.resetLocked(s.late) // comes back here
 		return
 	}
 	if s.queued {
@@ -191,36 +201,63 @@ func (s *FastStream) compare(o *FastStream) int {
 	return cmp.Or(late, cmp.Compare(s.rank, o.rank), cmp.Compare(s.order, o.order))
 }
 
-// SetDeadline says until when the stream is useful to the subscriber, as MoQ's delivery timeout does. What is still to be
-// sent then, for the first time or again, is not: the stream is reset with an application error code. A zero time is none.
-func (s *FastStream) SetDeadline(at time.Time, code uint64) {
+// SetDeadline says until when an object is of use to the subscriber, as MoQ's delivery timeout does: what is written from now on, as far as ahead bytes, and what
+// was written since the object before it. While something of it is still to be sent then, for the first time or again, the
+// stream is reset with an application error code. The oldest object that waits counts.
+func (s *FastStream) SetDeadline(ahead uint64, at time.Time, code uint64) {
 	c := s.c
 	c.mu.Lock()
-	s.deadline, s.late = 0, code
-	if !at.IsZero() {
-		s.deadline = max(int64(at.Sub(c.b.start)), 1)
-		if c.expiry == 0 || s.deadline < c.expiry {
-			c.expiry = s.deadline
-		}
+	defer c.mu.Unlock()
+	if s.done || s.reset || s.dropped != datapath.Forwarded {
+		return
 	}
-	c.mu.Unlock()
-	c.b.wakeBy(s.deadline)
+	d := due{s.end + ahead, max(int64(at.Sub(c.b.start)), 1)}
+	s.late = code
+	if n := len(s.due); n > 0 && d.at >= s.due[n-1].at && d.at < s.due[n-1].at+deadlineUnit {
+		s.due[n-1].end = d.end
+		return
+	}
+	s.due = append(s.due, d)
 }
 
-// expire resets the streams that are past their deadlines and have something to send. The caller holds mu.
+// deadlineUnit is by how much deadlines of successive objects differ at least, in nanoseconds: of many small ones, one is enough.
+const deadlineUnit = 1e6
+
+// dueAt returns when the oldest object of which something is to be sent stops being of use, 0 for never. The caller holds c.mu.
+func (s *FastStream) dueAt() int64 {
+	if len(s.due) == 0 || s.done || s.reset {
+		return 0
+	}
+	gap, waits := s.sent.gap(s.end)
+	if !waits {
+		return 0
+	}
+	i, _ := slices.BinarySearchFunc(s.due, gap.lo+1, func(d due, offset uint64) int { return cmp.Compare(d.end, offset) })
+	if i == len(s.due) {
+		return 0
+	}
+	return s.due[i].at
+}
+
+// expireBy has expire look when a time has come. The caller holds mu.
+func (c *conn) expireBy(at int64) {
+	if c.expiry == 0 || at < c.expiry {
+		c.expiry = at
+	}
+}
+
+// expire resets the streams of which something waits that is past its deadline. The caller holds mu.
 func (c *conn) expire(now int64) {
 	if c.expiry == 0 || now < c.expiry {
 		return
 	}
 	c.expiry = 0
 	for _, s := range c.streams {
-		switch {
-		case s.deadline == 0 || s.done:
-		case s.deadline > now:
-			if c.expiry == 0 || s.deadline < c.expiry {
-				c.expiry = s.deadline
-			}
-		case s.needs() && !s.reset:
+		switch at := s.dueAt(); {
+		case at == 0:
+		case at > now:
+			c.expireBy(at)
+		default:
 			s.resetLocked(s.late)
 		}
 	}
@@ -311,13 +348,16 @@ func (s *FastStream) release() {
 		s.base += uint64(n)
 		s.c.unacked -= n
 	}
+	for len(s.due) > 0 && s.due[0].end <= upTo {
+		s.due = s.due[1:]
+	}
 }
 
 func (s *FastStream) dropChunks() {
 	for _, b := range s.chunks {
 		s.c.unacked -= len(b)
 	}
-	s.chunks, s.lost = nil, nil
+	s.chunks, s.lost, s.due = nil, nil, nil
 	s.base = s.end
 }
 

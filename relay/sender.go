@@ -47,10 +47,15 @@ type deadline struct {
 }
 
 // expect sets the deadlines of an object that has begun, for those who have a delivery timeout (draft-14 and draft-16, section
-// "DELIVERY TIMEOUT Parameter"). It needs track.mu.
+// "DELIVERY TIMEOUT Parameter"), or whose policy gives what has waited for long up. It needs track.mu.
 func (st *stream) expect(o *wire.Object, at cursor) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	for _, f := range st.fast {
+		if useful := f.s.usefulFor(f.s.rank(st.header.Priority)); useful > 0 {
+			f.fs.SetDeadline(uint64(at.off-at.chunk.n)+o.PayloadLen, st.lastAt.Add(useful), codeDeliveryTimeout)
+		}
+	}
 	end := st.base + uint64(at.off) + o.PayloadLen
 	for _, w := range st.senders {
 		useful := w.s.usefulFor(w.s.rank(st.header.Priority))

@@ -255,7 +255,6 @@ func (st *stream) finish(err error, code uint64) {
 			continue
 		}
 		_ = f.fs.Close() // fails only if the subscriber stopped it
-		st.expireFast(f)
 	}
 }
 
@@ -273,9 +272,6 @@ func (st *stream) addFast(s *subscriber, fs *quicadapt.FastStream) {
 	}
 	f := fastSender{s: s, fs: fs, fate: &fate{}}
 	f.follow(st)
-	if age := s.peer.regulator.maxAge(s.rank(st.header.Priority)); age > 0 {
-		fs.SetDeadline(time.Now().Add(age), codeDeliveryTimeout)
-	}
 	st.mu.Lock()
 	st.fast = append(st.fast[:len(st.fast):len(st.fast)], f)
 	st.mu.Unlock()
@@ -287,17 +283,6 @@ func cancelFast(fast []fastSender) {
 		f.fate.expect("unwanted")
 		_ = f.fs.Reset(codeCancelled)
 	}
-}
-
-// expireFast lets a fast stream be reset instead of repaired once its last object is of no use any more.
-func (st *stream) expireFast(f fastSender) {
-	f.s.track.mu.Lock()
-	timeout := f.s.usefulFor(f.s.rank(st.header.Priority))
-	f.s.track.mu.Unlock()
-	if timeout == 0 {
-		return
-	}
-	f.fs.SetDeadline(st.lastAt.Add(timeout), codeDeliveryTimeout)
 }
 
 // failFast gives a fast stream up.

@@ -56,6 +56,7 @@ type client struct {
 
 	streams []sending
 	pieces  []uint8
+	until   []int64 // of each object that has come, when it stops being useful
 	need    []int32 // streams with something to send, the most important first, then the oldest
 	live    []int32 // open streams, as they were opened
 	expiry  int64
@@ -122,6 +123,7 @@ func (w *world) newClient(index int32, g *scenario.Subscribers, spread int64) (*
 	c.loss.RTT.Seed(rtt, rtt/2, rtt) // of the handshake
 	c.streams = make([]sending, len(w.program.streams))
 	c.pieces = make([]uint8, len(w.program.pieces))
+	c.until = make([]int64, len(w.program.objects))
 	c.receiver.delivered = make([]int64, len(w.program.objects))
 	c.tellBudget()
 	return c, nil

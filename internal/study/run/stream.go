@@ -20,7 +20,6 @@ const (
 
 // sending is a stream of a client: what the datapath knows of it, and its sender in userspace.
 type sending struct {
-	until     int64 // when the policy's MaxAge ends; 0: never
 	order     uint32
 	low       int32 // no piece before it is pending
 	come      int32 // pieces that have come to the relay
@@ -56,7 +55,8 @@ func (c *client) egress(n int32) {
 	s := &c.streams[p.stream]
 	importance := c.importance(x.track, x.priority)
 	o := &w.program.objects[p.object]
-	if n-x.first == 0 || w.program.pieces[n-1].object != p.object {
+	first := n == x.first || w.program.pieces[n-1].object != p.object
+	if first {
 		c.stats.came[o.class]++
 	}
 	begins := s.phase == unseen
@@ -85,7 +85,10 @@ func (c *client) egress(n int32) {
 	case begins:
 		s.phase, s.order = open, c.order
 		c.order++
-		c.begin(p.stream, importance)
+		c.live = append(c.live, p.stream)
+	}
+	if first {
+		c.until[p.object] = c.useful(importance)
 	}
 	c.space.ChargePlan(uint64(w.now), uint64(p.size))
 	c.pieces[n] |= pieceCome
@@ -112,29 +115,23 @@ func (c *client) egress(n int32) {
 // maxUnacked is how much of a client's media userspace holds at most, as quicadapt.Config.MaxUnacked.
 const maxUnacked = 16 << 20
 
-// begin sets how long a stream is useful by the policy: MaxAge of its band.
-func (c *client) begin(n int32, importance uint16) {
-	for _, b := range c.policy.Bands {
-		if importance <= b.UpTo {
+// useful returns until when an object that comes now is useful: for the subscriber's delivery timeout, or the MaxAge of its band.
+func (c *client) useful(importance uint16) int64 {
+	age := c.w.timeout
+	for i := range c.policy.Bands {
+		if b := &c.policy.Bands[i]; importance <= b.UpTo {
 			if b.MaxAge > 0 {
-				c.streams[n].until = c.w.now + int64(b.MaxAge)
+				age = min(age, int64(b.MaxAge))
 			}
 			break
 		}
 	}
-	c.live = append(c.live, n)
+	return c.w.now + age
 }
 
-// deadline returns when a stream is reset if it still has something to send: after the policy's MaxAge, or when the oldest object of
-// which something is pending is past the subscriber's delivery timeout.
-func (c *client) deadline(n int32) int64 {
-	s := &c.streams[n]
-	at := epoch + c.w.program.objects[c.oldest(n)].came + c.w.timeout
-	if s.until > 0 {
-		at = min(at, s.until)
-	}
-	return at
-}
+// deadline returns when a stream is reset if it still has something to send: when the oldest object of which something is pending is not
+// useful any more.
+func (c *client) deadline(n int32) int64 { return c.until[c.oldest(n)] }
 
 // oldest returns the oldest object of which something is pending. Something of the stream is.
 func (c *client) oldest(n int32) int32 {

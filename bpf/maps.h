@@ -138,7 +138,7 @@ static __always_inline void give_entry(u64 *own, u32 table, u64 part)
 {
 	struct rest *r = bpf_map_lookup_elem(&rests, &table);
 
-	if (__sync_fetch_and_add(own, -1) > part && r)
+	if (__sync_fetch_and_add(own, -1) - 1 >= part && r) /* as datapath.Share, also where a count that is wrong wraps around */
 		__sync_fetch_and_add(&r->used, -1);
 }
 
